@@ -88,12 +88,12 @@ def bytes_of(value: object, tables: Arena | None = None) -> Hashable:
     """
     common: list[object] = []
     data = io.BytesIO()
-    _Likener(data, common).dump(value)
+    Likener(data, common).dump(value)
     contents: list[Hashable] = []
     for arena in common:
         if isinstance(arena, Arena):
             contents += tuple(arena.frames()), tuple(arena.differing(tables or _no_tables(arena.entries)))
-    return _Likeness(data.getvalue(), [one for one in common if not isinstance(one, Arena)], tuple(contents))
+    return Likeness(data.getvalue(), [one for one in common if not isinstance(one, Arena)], tuple(contents))
 
 
 @cache
@@ -101,7 +101,7 @@ def _no_tables(entries: int) -> Arena:
     return Arena(entries, np.empty((0, entries), dtype=np.uint64))
 
 
-class _Likeness:
+class Likeness:
     """A value in bytes, and what is not gone into: objects that are equal to themselves only."""
 
     __slots__ = ("_common", "_made_of")
@@ -112,7 +112,7 @@ class _Likeness:
         self._made_of = (data, tuple(map(id, common)), contents)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Likeness) and self._made_of == other._made_of
+        return isinstance(other, Likeness) and self._made_of == other._made_of
 
     def __hash__(self) -> int:
         return hash(self._made_of[:2])  # tables are long, and kernels that differ in them alone are few
@@ -217,7 +217,7 @@ class _Pickler(pickle.Pickler):
         return number
 
 
-class _Likener(_Pickler):
+class Likener(_Pickler):
     """Of kernels: what is announced, and the numbers that stand for keys in announcements, do not count."""
 
     def reducer_override(self, obj: Any) -> Any:

@@ -31,6 +31,14 @@ class Lead(NamedTuple):
     to_table: bool
 
 
+class Life(NamedTuple):
+    """A frame as a table: what it was first used as, and whether an entry that pointed to it was cleared."""
+
+    table: Table
+    unlinked: str = ""
+    """Who cleared that entry."""
+
+
 class _Column(NamedTuple):
     """Entries of a kind that lead to equally many frames each, ascending by the first of these."""
 
@@ -55,11 +63,14 @@ class _Column(NamedTuple):
 class Leading(Unchanging):
     """Where the entries of some tables led when they were looked at, and of leaves those in `areas` (bytes)."""
 
-    __slots__ = ("_columns", "tables")
+    __slots__ = ("_columns", "lives", "roots", "tables")
 
     def __init__(self, fmt: Format, arena: Arena, tables: Sequence[Table], areas: Sequence[Span]) -> None:
         self.tables = {table.frame: table for table in tables}
         """By frame."""
+        self.lives = {table.frame: Life(table) for table in tables}
+        """The same, as they begin."""
+        self.roots = [table for table in tables if table.height == fmt.root_height]
         self._columns: list[_Column] = []
         for height in range(len(fmt.levels)):
             here = [table for table in tables if table.height == height and (height or _meets(fmt, table, areas))]

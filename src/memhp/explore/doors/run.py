@@ -18,21 +18,19 @@ from dataclasses import dataclass
 
 from greenlet import GreenletExit, greenlet
 
-from memhp.check import remember
 from memhp.errors import KernelError
 from memhp.explore.doors import trace_line
 from memhp.explore.doors.again import OVER, Astray
-from memhp.explore.doors.announced import announce
+from memhp.explore.doors.beginning import Beginning
 from memhp.explore.doors.callbacks import RCU_CALLBACKS, do_callbacks
 from memhp.explore.doors.difference import Picture, differences, picture
 from memhp.explore.doors.digest import digest
 from memhp.explore.doors.door_op import BEGIN, DoorOp
 from memhp.explore.doors.endless import Endless, give_up, to_end
 from memhp.explore.doors.footprint import touched
-from memhp.explore.doors.kernel_image import KernelImage
 from memhp.explore.doors.law_broken import law_broken
 from memhp.explore.doors.leading import leading_of
-from memhp.explore.doors.outside import astray, must_have_its_parts, parts_of, unwatched_likeness
+from memhp.explore.doors.outside import astray, must_have_its_parts, parts_of
 from memhp.explore.doors.program_parts import must_be_parts
 from memhp.explore.doors.proof import Proof
 from memhp.explore.doors.stepper import WAITING, Doors, reads_watched
@@ -95,9 +93,8 @@ class KernelRun:
         self.grain: tuple[str, ...] = GRAIN
         self._live: int
         """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
-        self._as_built: KernelImage | None = None
-        self._images: dict[frozenset[str] | None, KernelImage] = {}
-        """The kernel before the first step, by what reads of it are announced."""
+        of_user = self._actors[0] if program.of_user else None
+        self._beginning = Beginning(program.kernel, of_user, judged=program.check is not None)
         self._leading = leading_of(program.kernel)
         self._said: dict[Hashable, str | None] = {}
         """What the program's check said of the states in which executions ended."""
@@ -121,8 +118,7 @@ class KernelRun:
 
     def _set_up(self, again: Sequence[Taken]) -> None:
         """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
-        image = self._image(reads_watched(self.shared))
-        k, put_in = image.begun() if self._program.of_user else (image.copy(), None)
+        k, put_in = self._beginning.begin(reads_watched(self.shared))
         k.hw.stepper = stepper = Doors(k, self._leading, self._program.failures, self.shared, again, self.unseen)
         self._kernel, self._stepper, self._parts, stepper.put_in = k, stepper, parts_of(k.hw), put_in
         self._picture = self._raised = None
@@ -130,19 +126,6 @@ class KernelRun:
         self._greenlets = [greenlet(actor) for actor in self._actors]
         self.pending = list(self._first[0])
         self.broken = self._broken_now(k)
-
-    def _image(self, watched: frozenset[str] | None) -> KernelImage:
-        """The kernel before the first step, of which executions get copies."""
-        image = self._images.get(watched)
-        if image is None:
-            with users("cannot be explored: ", self._actors[0]) if self._program.of_user else nullcontext():
-                if self._program.check is not None:
-                    remember(self._program.kernel)
-                self._as_built = self._as_built or KernelImage(self._program.kernel)
-                announcing = self._as_built.copy()
-                announce(announcing, watched)
-                image = self._images[watched] = KernelImage(announcing)
-        return image
 
     def _resume(self, thread: int, way: int) -> DoorOp | None:
         """Let an actor run until it waits for its turn; what it does next, None when it has ended."""
@@ -248,7 +231,7 @@ class KernelRun:
         return self._likeness(), tuple(said), self.broken
 
     def _likeness(self) -> Hashable:
-        return unwatched_likeness(self._kernel, self._as_built.tables if self._as_built is not None else None)
+        return self._beginning.likeness(self._kernel)
 
     def _live_kernel(self) -> Kernel:
         """The kernel as the steps done have left it."""

@@ -21,7 +21,7 @@ from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, load
 from memhp.explore.doors.leading import Leading, mapping_areas
 from memhp.explore.doors.marked_field import MarkedField
 from memhp.explore.doors.put_in import PutIn
-from memhp.explore.doors.table_lifetimes import Ghost
+from memhp.explore.doors.table_lifetimes import SEEN, Ghost
 from memhp.explore.doors.user_code import is_users
 from memhp.explore.doors.views import Keys
 from memhp.explore.engine.fusion import MOST_ALONG
@@ -107,8 +107,8 @@ class Doors(Again):
 
     def _takes_along(self, access: Access, touches: Touches) -> bool:
         """Whether a new step is the actor's own affair, and can be taken now."""
-        shared = self._shared_now()
-        if shared is None:
+        shared = self._shared
+        if shared is None or self._is_tired():
             return False
         for target, _ in touches:
             if target in shared:
@@ -166,32 +166,32 @@ class Doors(Again):
         if self._waits_on:
             self._must_be_waited_on(access)
             return
-        if self.is_looked_on():
+        if getcurrent() is self._hub:  # who looks on
             return
         if not 0 <= access.entry < FEWEST_ENTRIES and isinstance(access.target, Table):
             self._must_be_entry(access.target, access.entry)
         if access.kind == "look" and self._knows(access.target):
             return
-        self._last[self.thread] = access
-        hw = self._kernel.hw
-        if self._to_take.get(self.thread):
-            self._to_take[self.thread] -= 1
+        thread = self.thread
+        self._last[thread] = access
+        where: Callable[[object], str] = place
+        if self._to_take.get(thread):
+            self._to_take[thread] -= 1
             self._goes(access)
-            self.ghost.look(hw, access, place)
-            return
-        turn = self._turn(access)
-        if turn is not None:
-            op = turn[0]
+        elif (turn := self._turn(access)) is not None:
+            where = turn[0].where
+            self._note(access, a_step=True)
         else:
             touches = touched(self._kernel, access, self.ghost)
             if self._takes_along(access, touches):
-                self.ghost.look(hw, access, place)
                 self._note(access)
-                return
-            op = door_op(access, touches)
-            self._ask(op)
-        self.ghost.look(hw, access, op.where)
-        self._note(access, a_step=True)
+            else:
+                op = door_op(access, touches)
+                self._ask(op)
+                where = op.where
+                self._note(access, a_step=True)
+        if access.kind in SEEN:
+            self.ghost.look(self._kernel.hw, access, where)
 
     def _must_be_entry(self, table: Table, index: int) -> None:
         """IndexError: a table has no such entry; counted from the end, as Python does, it would be another one."""
@@ -244,6 +244,8 @@ class Doors(Again):
         """Whether an access of the user's code does not belong to the actor's last step, which was about these fields,
         any more: it reads there for the second time, as in a loop, or reads what it has stored.
         """
+        if self.put_in is None:
+            return False
         code, at = _site()
         if not is_users(code.co_filename):
             return False

@@ -8,9 +8,8 @@ entry leads to may be freed while it still does: a table, the storage of struct 
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import NamedTuple
 
-from memhp.explore.doors.leading import Leading
+from memhp.explore.doors.leading import Leading, Life
 from memhp.explore.engine.op import ALONE
 from memhp.hw.format import Format
 from memhp.hw.ledger import Violation
@@ -29,16 +28,10 @@ Place = Callable[[object], str]
 MAPPED = (Use.TABLE, Use.MEMMAP, Use.KERNEL)
 """What frames are used as that entries of page tables lead to, besides the direct map's."""
 
+SEEN = frozenset({"load", "store", "flush", "claim", "release"})
+"""Accesses that :meth:`Ghost.look` makes something of."""
 WRITES, LINKS = 1, 2
 """Modes of a place in the tree: entries written in the table there, the entry that leads to it changed."""
-
-
-class _Life(NamedTuple):
-    """A frame as a table: what it was first used as, and whether an entry that pointed to it was cleared."""
-
-    table: Table
-    unlinked: str = ""
-    """Who cleared that entry."""
 
 
 class Ghost:
@@ -50,9 +43,8 @@ class Ghost:
     def __init__(self, hw: Machine, built: Leading, areas: Sequence[Span]) -> None:
         self._fmt = hw.fmt
         self._areas = areas
-        self._roots = [table for table in built.tables.values() if table.height == hw.fmt.root_height]
         self._built = built
-        self._lives = {frame: _Life(table) for frame, table in built.tables.items()}
+        self._lives = dict(built.lives)
         self._changed: dict[int, Leading | None] = {}
         """By frame: where tables lead that are new, or came to lead elsewhere; None: as they stand now. A table is
         filled before anything leads to it, or by stores, which are seen.
@@ -122,7 +114,7 @@ class Ghost:
 
     def _stands(self, hw: Machine, table: Table) -> bool:
         """Whether a walk from the kernel's root table, or that of a process, comes to a table as memory is now."""
-        return any(self._leads_down(hw, root, table) for root in self._roots)
+        return any(self._leads_down(hw, root, table) for root in self._built.roots)
 
     def _is_held(self, hw: Machine, table: Table) -> bool:
         """Whether a CPU that holds an entry which no longer stands comes to a table by it."""
@@ -189,13 +181,13 @@ class Ghost:
             if table.mm == INIT_MM or child.frame not in self._lives:
                 self._begin(child)
 
-    def _life(self, table: Table) -> _Life:
+    def _life(self, table: Table) -> Life:
         """What is known of a frame that is used as a table."""
         return self._lives.get(table.frame) or self._begin(table)
 
-    def _begin(self, table: Table) -> _Life:
+    def _begin(self, table: Table) -> Life:
         """A frame becomes a table."""
-        life = self._lives[table.frame] = _Life(table)
+        life = self._lives[table.frame] = Life(table)
         self._changed[table.frame] = None
         return life
 
