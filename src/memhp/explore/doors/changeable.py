@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from memhp.check.watch import Watch
+from memhp.explore.doors.containers import AnnouncedDict
 from memhp.explore.doors.kernel_image import is_filled, is_made_within
 from memhp.hw.memory import Arena
 from memhp.hw.unchanging import Unchanging
@@ -110,12 +111,13 @@ def _name(field: tuple[str, Any]) -> str:
 
 @cache
 def _slots_of(kind: type) -> tuple[str, ...]:
-    """The names of the slots that objects of a class have values in."""
+    """The names of the slots that objects of a class have values in, besides :class:`_Numbers`."""
     found: list[str] = []
     for each in kind.__mro__:
         slots = vars(each).get("__slots__", ())
         found += (slots,) if isinstance(slots, str) else slots
-    return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
+    told_elsewhere = ("__dict__", "__weakref__", *(("_numbers",) if issubclass(kind, AnnouncedDict) else ()))
+    return tuple(name for name in found if name not in told_elsewhere)
 
 
 class _Slots:
@@ -170,6 +172,26 @@ class _Dict:
 
     def led_to(self) -> Iterable[object]:
         return *self.then, *self.then.values()
+
+
+class _Numbers:
+    """Which keys of a dictionary were ever asked for: nothing that a kernel has, so it does not count."""
+
+    __slots__ = ("of", "then")
+
+    def __init__(self, of: AnnouncedDict) -> None:
+        self.of = of
+        self.then = dict(of._numbers)
+
+    def back(self) -> None:
+        self.of._numbers.clear()
+        self.of._numbers.update(self.then)
+
+    def now(self) -> object:
+        return None
+
+    def led_to(self) -> Iterable[object]:
+        return self.then
 
 
 class _List:
@@ -307,5 +329,5 @@ class _Watch:
 
 WHOLE: dict[type, Any] = {np.ndarray: _Array, CellType: _Cell, Arena: _Tables, Watch: _Watch}
 """By class: all that can change of its objects."""
-CONTENTS: dict[type, Any] = {dict: _Dict, list: _List, set: _Set}
+CONTENTS: dict[type, Any] = {dict: _Dict, AnnouncedDict: _Numbers, list: _List, set: _Set}
 """By class: what can change of its objects, besides fields and slots."""

@@ -1,5 +1,5 @@
-"""A kernel as it stood once, kept as bytes, of which every execution gets a copy: what pickle needs is far less than
-what :func:`copy.deepcopy` does.
+"""A kernel as it stood once, kept as bytes, of which executions get copies: what pickle needs is far less than what
+:func:`copy.deepcopy` does.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 

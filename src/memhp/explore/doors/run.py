@@ -5,8 +5,8 @@ step, taken when the search says so, together with what the code does up to the 
 pass through doors announces itself too (:mod:`memhp.explore.doors.announced`): code that shares it must hold a lock, as
 the kernel does, or races.
 
-Going back rebuilds the state when a step is taken from there: a copy of the kernel as it was at the start, and the same
-steps once more.
+Going back rebuilds the state when a step is taken from there: the kernel as it was at the start
+(:mod:`memhp.explore.doors.beginning`), and the same steps once more.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
@@ -117,7 +117,7 @@ class KernelRun:
         self._first = (list(self.pending), [op is not None for op in self.pending], self.broken)
 
     def _set_up(self, again: Sequence[Taken]) -> None:
-        """A fresh copy of the kernel, each actor before its first step; the steps `again` are to be done once more."""
+        """The kernel and each actor before the first step; the steps `again` are to be done once more."""
         k, put_in = self._beginning.begin(reads_watched(self.shared))
         k.hw.stepper = stepper = Doors(k, self._leading, self._program.failures, self.shared, again, self.unseen)
         self._kernel, self._stepper, self._parts, stepper.put_in = k, stepper, parts_of(k.hw), put_in
