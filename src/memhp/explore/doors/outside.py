@@ -6,7 +6,7 @@ An execution is done again and again, in parts: whatever an actor leaves behind 
 
 import random
 import sys
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from enum import EnumMeta
 from functools import partial
@@ -119,6 +119,12 @@ def file_of(function: Callable[..., object]) -> str:
         function = function.func
     code = getattr(function, "__code__", None)
     return str(code.co_filename) if code is not None else ""
+
+
+def has_users(functions: Iterable[Callable[..., object]]) -> bool:
+    """Whether one of these functions is a user's, or brings such a one along."""
+    brings = (part for function in functions for part in (function, *(value for _, value in brought(function))))
+    return any(callable(part) and is_users(file_of(part)) for part in brings)
 
 
 def users_file(functions: Sequence[Callable[..., object]]) -> str:

@@ -30,7 +30,7 @@ from memhp.explore.doors.endless import Endless, give_up, to_end
 from memhp.explore.doors.footprint import touched
 from memhp.explore.doors.law_broken import law_broken
 from memhp.explore.doors.leading import leading_of
-from memhp.explore.doors.outside import astray, must_have_its_parts, parts_of
+from memhp.explore.doors.outside import astray, has_users, must_have_its_parts, parts_of
 from memhp.explore.doors.program_parts import must_be_parts
 from memhp.explore.doors.proof import Proof
 from memhp.explore.doors.stepper import WAITING, Doors, reads_watched
@@ -93,6 +93,7 @@ class KernelRun:
         self.grain: tuple[str, ...] = GRAIN
         self._live: int
         """How many of the steps done the greenlets have done; they are rebuilt when it is not all."""
+        self._is_ours = not program.of_user and not has_users(program.actors)
         of_user = self._actors[0] if program.of_user else None
         self._beginning = Beginning(program.kernel, of_user, judged=program.check is not None)
         self._leading = leading_of(program.kernel)
@@ -121,6 +122,7 @@ class KernelRun:
         k, put_in = self._beginning.begin(reads_watched(self.shared))
         k.hw.stepper = stepper = Doors(k, self._leading, self._program.failures, self.shared, again, self.unseen)
         self._kernel, self._stepper, self._parts, stepper.put_in = k, stepper, parts_of(k.hw), put_in
+        stepper.is_ours = self._is_ours
         self._picture = self._raised = None
         self._results: list[Hashable] = [None] * len(self.names)
         self._greenlets = [greenlet(actor) for actor in self._actors]

@@ -87,6 +87,8 @@ class Doors(Again):
         self.notes_places = False
         self.wrote_fields = False
         """Whether data was written since that step began, plain or in marked fields."""
+        self.is_ours = False
+        """Whether no code of a user's takes part, for whose loops more is looked at."""
         self.put_in: PutIn | None = None
         """What actors have put into the kernel's state, where they are a user's."""
         self._taken_in: dict[tuple[str, int], int] = {}
@@ -244,7 +246,7 @@ class Doors(Again):
         """Whether an access of the user's code does not belong to the actor's last step, which was about these fields,
         any more: it reads there for the second time, as in a loop, or reads what it has stored.
         """
-        if self.put_in is None:
+        if self.is_ours:
             return False
         code, at = _site()
         if not is_users(code.co_filename):
