@@ -33,6 +33,7 @@ class Rewind:
         """What only the log of writes to page tables leads to: how that stands does not count."""
         self._known = Likener(io.BytesIO(), [])
         self._known.memo = {key: (number, one) for number, (key, one) in enumerate(self._met.items())}
+        self.back()  # a set that is filled anew may be gone through in another order: from now on it is that one
 
     def back(self) -> Kernel:
         """The kernel as it stood."""
