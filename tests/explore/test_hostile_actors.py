@@ -173,8 +173,12 @@ def test_who_raises_what_ctrl_c_would_is_told_as_such_where_ctrl_c_raises_someth
 
 
 def test_with_pythons_own_handler_it_may_be_ctrl_c(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        explore(race(tmp_path, does="signal = __import__('signal'); signal.raise_signal(signal.SIGINT)"), VARIANT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the command line has another one
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            explore(race(tmp_path, does="signal = __import__('signal'); signal.raise_signal(signal.SIGINT)"), VARIANT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def kernel() -> Kernel:
