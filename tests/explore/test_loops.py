@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from memhp.explore.doors.records import without_records
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.bounded import random_search
 from memhp.explore.engine.search import Limits, search
+from memhp.hw.ledger import Ledger
 from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
 from memhp.linux.state import Kernel
 from own_record import machine, own
@@ -279,3 +281,34 @@ def test_who_lets_a_lock_go_in_each_round_lets_others_have_it_whoever_else_goes_
             pass
 
     assert verdicts((polls_under_the_lock, takes_the_lock_once, polls)) == {"safe"}
+
+
+def test_a_loop_that_prints_a_line_each_time_goes_round_all_the_same() -> None:
+    """Nobody goes by what is printed. Counters of entries written and requests answered are no more than that."""
+
+    def prints(k: Kernel) -> None:
+        while not own(k).word:
+            k.hw.log("not yet")
+            own(k).other = 1
+            own(k).other = 0
+
+    def nothing(k: Kernel) -> None:
+        own(k).saw = None
+
+    def ends(k: Kernel) -> None:
+        own(k).word = 1
+
+    assert verdicts((prints, ends)) == {"safe"}
+    verdict = search(KernelProgram(machine(), (prints, nothing), ("A", "B")).run(), Limits(steps=3_000))
+    assert verdict.failure is not None and verdict.failure.reason.startswith("livelock: A repeats ")
+
+
+def test_records_are_left_out_and_are_there_again() -> None:
+    k = machine()
+    k.hw.log("a line")
+    k.hw.ledger.stores += 2
+    lines, ledger = list(k.hw.log_lines), k.hw.ledger.copy()
+    assert ledger.tables_allocated
+    with without_records(k):
+        assert (k.hw.log_lines, k.hw.ledger) == ([], Ledger())
+    assert (k.hw.log_lines, k.hw.ledger) == (lines, ledger)

@@ -3,8 +3,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import split
 
 import pytest
+from msgspec import structs
 
 from memhp.errors import BadInput
 from memhp.explore.case import Case
@@ -14,6 +16,7 @@ from memhp.explore.explored import Explored, How, explore
 from memhp.explore.patch import Replaced, _functions, _names, _target, original, patched, under_patch
 from memhp.hw.memory import Owner, Use
 from memhp.linux.drivers.base import core
+from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm import page_alloc, vmalloc
 from memhp.linux.state import Kernel
@@ -234,3 +237,40 @@ def test_a_file_may_be_a_race_and_a_patch(tmp_path: Path) -> None:
     file = written(tmp_path, race + EXAMPLE.read_text(encoding="utf-8"))
     assert explore(str(file), RACE[1]).verdict == "broken"
     assert under_patch([file], lambda: explore(str(file), RACE[1], patched=True)).verdict == "safe"
+
+
+def test_a_method_that_stands_for_a_function_of_the_kernel_is_replaced_like_one(tmp_path: Path) -> None:
+    place = "drivers/virtio/virtio_mem.c:virtio_mem_online_page_cb"
+    file = written(
+        tmp_path,
+        f"@replaces({place!r})\ndef f(self, k, pfn, nr_pages):\n    k.hw.log('asked')\n"
+        f"    original({place!r})(self, k, pfn, nr_pages)\n",
+    )
+    k = booted()
+    onlining = OnlinePages()
+    page = page_alloc.alloc_pages(k, 0, 0, owner=Owner(Use.DEVICE), where="t")[0]
+    with patched([file]) as told:
+        assert told == {place: str(file)}
+        onlining(k, page.start, 1)
+    assert k.hw.log_lines[-1].text == "asked"
+    assert k.hw.owners.get(page.start) == Owner(Use.FREE)
+
+
+def test_what_a_with_statement_enters_is_entered_by_the_patch_as_well(tmp_path: Path) -> None:
+    place, name = "kernel/workqueue.c:process_one_work", "work_taken_up"
+    file = written(
+        tmp_path,
+        f"@replaces({place!r}, {name!r})\ndef f(k, vm):\n    k.hw.log('taken up')\n"
+        f"    with original({place!r}, {name!r})(k, vm) as taken:\n        yield taken\n",
+    )
+    found = under_patch([file], lambda: explore("online-vs-unplug", "sub-block-fill-offline-BUSY"))
+    assert found.verdict == explore("online-vs-unplug", "sub-block-fill-offline-BUSY").verdict
+
+
+def test_the_command_that_replays_can_be_given_to_a_shell() -> None:
+    found = decided()
+    assert found.trace is not None
+    odd = structs.replace(found, name="my races/a.py", variant='it\'s "q" $x', choices={"a b": "c"})
+    words = split(replay_command(odd, found.trace))
+    assert words[:6] == ["memhp", "explore", "my races/a.py", "--variant", 'it\'s "q" $x', "--configuration"]
+    assert words[7:] == ["--choice", "a b=c", "--replay", found.trace.schedule]

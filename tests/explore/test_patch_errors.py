@@ -18,10 +18,14 @@ LOCKED = ("sysfs-write-vs-remove", "trylock-and-restart")
 
 UNUSED = "@replaces('mm/vmalloc.c:vfree')\ndef unused(k, tag): ...\n"
 ZONE = "@replaces('mm/memory_hotplug.c:zone_for_pfn_range')\ndef f(k, online_type, nid, group, start_pfn, nr_pages):\n"
-NEXT = "@replaces('mm/mmzone.c:next_zone')\ndef f(k, zone):\n    return 7\n"
+NEXT = (
+    "@replaces('mm/mmzone.c:next_zone')\ndef f(k, zone):\n"
+    "    return 7 if k.hw.is_watched else original('mm/mmzone.c:next_zone')(k, zone)\n"
+)
 ENDLESS = (
     "class Zone:\n    watermark_low = 0\n"
-    "@replaces('include/linux/mmzone.h:for_each_zone')\ndef f(k):\n    return repeat(Zone)\n"
+    "@replaces('include/linux/mmzone.h:for_each_zone')\ndef f(k):\n"
+    "    return repeat(Zone) if k.hw.is_watched else original('include/linux/mmzone.h:for_each_zone')(k)\n"
 )
 ASTRAY = (
     "@replaces('drivers/base/core.c:lock_device_hotplug_sysfs')\ndef f(k):\n    sys.own_tries += 1\n"

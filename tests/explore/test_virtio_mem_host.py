@@ -6,6 +6,7 @@ from itertools import permutations
 import pytest
 
 from memhp.explore.case import Configuration, Variant
+from memhp.explore.cases.actors import laws_hold
 from memhp.explore.cases.online_vs_unplug import attach, the_device, work
 from memhp.explore.doors.run import Actor, KernelProgram
 from memhp.explore.engine.search import search
@@ -62,3 +63,14 @@ def test_the_device_denies_what_was_wanted_until_the_host_wanted_less() -> None:
         run.tell_apart(frozenset())
         failure = search(run).failure
         assert failure is not None and failure.reason == "denied: a request"
+
+
+def test_work_that_asks_again_at_once_ends_with_the_interrupt_that_is_on_its_way() -> None:
+    """virtio_mem_run_wq() goes round on EAGAIN, which is what a NACK is, until the configuration has changed."""
+    k = attached()
+    k.hw.advance(0)
+    resizes(1)(k)
+    for actors in permutations((resizes(0), work)):
+        run = KernelProgram(k, actors, ("A", "B"), check=laws_hold).run()
+        run.tell_apart(frozenset())
+        assert search(run).word == "safe"

@@ -37,7 +37,7 @@ from memhp.explore.doors.user_code import (
 )
 from memhp.explore.explored import Explored
 from memhp.explore.marks import Mark, Replaced, mark_of, replaces
-from memhp.linux.place import own_place, stands_for
+from memhp.linux.place import is_named, own_place, stands_for
 
 __all__ = ["Replaced", "original", "patched", "replaces", "under_patch"]
 
@@ -45,12 +45,13 @@ _STAND_IN = "__memhp_stand_in_for_{}__"
 """Under this name the module of a replaced function knows the one that stands in."""
 _CONTEXT = contextmanager(iter).__code__
 """What every function that :func:`contextlib.contextmanager` makes does."""
-_originals: dict[FunctionType, FunctionType] = {}
+_originals: dict[FunctionType, Callable[..., Any]] = {}
 """What the functions that are replaced do by themselves, as long as they are."""
 
 
 def original(place: str, name: str = "") -> Callable[..., Any]:
-    """The kernel's own function at a place that the patch replaces, for a patch that does something before or after.
+    """The kernel's own function at a place that the patch replaces, for a patch that does something before or after;
+    entered by a ``with`` statement where the kernel's is.
 
     BadInput: the patch replaces nothing there.
     """
@@ -167,7 +168,7 @@ def _replaced(replaced: Replaced, function: FunctionType, where: str) -> Iterato
     stands_for(function, place)
     target.__globals__[name] = _heard(function, where, at_once=not gives_code(target))
     target.__code__ = _calls(name, own)
-    _originals[target] = kernels
+    _originals[target] = contextmanager(kernels) if _makes_context(target) else kernels
     before = StandIns.ran, StandIns.codes
     StandIns.ran, StandIns.codes = StandIns.ran or where, StandIns.codes | {unwrap(function).__code__}
     try:
@@ -271,5 +272,9 @@ def _functions() -> dict[str, list[FunctionType]]:
             inner = unwrap(value) if callable(value) else None
             if isinstance(inner, FunctionType) and inner.__module__ == module.name:
                 found[own_place(inner)].append(inner)
+            elif isinstance(inner, type) and inner.__module__ == module.name:
+                for method in vars(inner).values():
+                    if isinstance(method, FunctionType) and is_named(method):
+                        found[own_place(method)].append(method)
     del found[""]
     return {place: list(dict.fromkeys(functions)) for place, functions in found.items()}

@@ -177,6 +177,11 @@ def is_stated(function: FunctionType) -> bool:
     return code in BY_LEVEL or code in _NAMED or "KERNEL_FILE" in function.__globals__
 
 
+def is_named(function: FunctionType) -> bool:
+    """Whether it is said which function of the kernel a function is."""
+    return bool(_NAMED.get(function.__code__))
+
+
 def _is_public(code: CodeType) -> bool:
     return code.co_name[0] not in "_<" or code.co_name.startswith("__")
 

@@ -178,5 +178,5 @@ class Kernel:
         return None if ref is None else self.nodes[ref.nid].zones[ref.type]
 
     def zones(self) -> list[Zone]:
-        """Every zone that exists, by node, then type: ``for_each_zone()``."""
+        """Every zone that exists, by node, then type, for who looks on: kernels go by ``for_each_zone()``."""
         return [zone for nid in sorted(self.nodes) for _, zone in sorted(self.nodes[nid].zones.items())]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator, Sequence
-from shlex import quote
+from shlex import join
 
 from rich.console import Console
 from rich.text import Text
@@ -121,10 +121,8 @@ def _tail(trace: Trace) -> Iterator[Text]:
 
 
 def replay_command(found: Explored, trace: Trace) -> str:
-    """The command that replays the trace."""
-    choices = "".join(f"--choice {name}={value} " for name, value in found.choices.items())
-    patch = "".join(f"--patch {quote(file)} " for file in dict.fromkeys(found.patch.values()))
-    return (
-        f"memhp explore {found.name} --variant {found.variant} --configuration {found.configuration} {choices}{patch}"
-        f"--replay {trace.schedule}"
-    )
+    """The command that replays the trace, as a shell takes it."""
+    words = ["memhp", "explore", found.name, "--variant", found.variant, "--configuration", found.configuration]
+    words += (word for name, value in found.choices.items() for word in ("--choice", f"{name}={value}"))
+    words += (word for file in dict.fromkeys(found.patch.values()) for word in ("--patch", file))
+    return join([*words, "--replay", trace.schedule])

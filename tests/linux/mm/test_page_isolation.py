@@ -46,6 +46,8 @@ def use(k: Kernel, start: int, size: int, kind: Use, tag: str = "x") -> None:
     assert take_pages_off_buddy(k, pages, FROZEN if kind in HUGE_USES else owner, WHERE)
     if kind in HUGE_USES:
         add_huge_pages(k, [pages], owner)
+    if kind is Use.HWPOISON:
+        k.page_flags.set_flags(*pages, PageFlags.HWPOISON)
 
 
 def whole(k: Kernel) -> bool:
@@ -344,7 +346,7 @@ def test_a_range_can_be_emptied_exactly_when_nothing_unmovable_or_pinned_is_in_i
     k, zone = machine()
     for at, size, kind in users:
         for part in list(zone.free.runs(START + at, min(START + at + size, START + SECTION))):
-            take_pages_off_buddy(k, part, Owner(kind, "x"), WHERE)
+            use(k, part.start, part.size, kind)
     uses = {owner.use for _, _, owner in k.hw.memory.owners.runs(START, START + SECTION)}
     try:
         start_isolate_page_range(k, START, START + SECTION)
@@ -358,3 +360,15 @@ def test_a_range_can_be_emptied_exactly_when_nothing_unmovable_or_pinned_is_in_i
         undo_isolate_page_range(k, START, START + SECTION)
         assert not zone.isolated_free
     assert whole(k)
+
+
+def test_a_page_off_the_buddy_keeps_its_block_until_it_is_marked_as_poisoned() -> None:
+    """mm/memory-failure.c:page_handle_poison takes it off first; mm/page_isolation.c asks PageHWPoison()."""
+    k, _ = machine()
+    start_isolate_page_range(k, START, START + SECTION)
+    bad = START + 9
+    k.hw.memory.owners.set(bad, bad + 1, Owner(Use.HWPOISON))
+    k.zone_of(bad).isolated_free.remove(bad, bad + 1)  # type: ignore[union-attr]
+    assert pages_isolated(k, START, START + SECTION) == bad
+    k.page_flags.set_flags(bad, bad + 1, PageFlags.HWPOISON)
+    assert pages_isolated(k, START, START + SECTION) is None

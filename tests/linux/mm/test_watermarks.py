@@ -37,6 +37,7 @@ def kernel_with(config: Config, zones: tuple[ZoneInfo, ...]) -> Kernel:
     """A kernel whose zones have these sizes and watermarks, and no lowmem reserve yet."""
     k = unzoned(config, [])
     for seen in zones:
+        k.node_states.online.add(seen.node)
         free_area_init_core_hotplug(k, seen.node)
         zone = zone_named(k, seen.node, seen.name)
         zone.spanned, zone.present, zone.managed = seen.spanned, seen.present, seen.managed
@@ -206,6 +207,7 @@ def test_huge_pages_are_on_from_512_mib_of_managed_memory_on() -> None:
 )  # fmt: skip
 def test_min_free_kbytes_is_four_times_the_root_of_lowmem(managed_kib: int, kbytes: int) -> None:
     k = unzoned(RISCV, [])
+    k.node_states.online.add(0)
     free_area_init_core_hotplug(k, 0)
     k.nodes[0].zones[ZoneType.NORMAL].managed = managed_kib >> 2
     assert init_per_zone_wmark_min(k) == kbytes
@@ -221,6 +223,7 @@ def test_zone_movable_has_a_small_watermark_or_before_6_6_a_share() -> None:
     marks_by_release = {}
     for release in ("linux-5.13", "linux-6.12"):
         k = unzoned(replace(X86, profile=PROFILES[release]), [])
+        k.node_states.online.add(0)
         free_area_init_core_hotplug(k, 0)
         k.nodes[0].zones[ZoneType.DMA].managed = 3840
         k.nodes[0].zones[ZoneType.DMA32].managed = 404_000

@@ -13,6 +13,7 @@ from memhp.explore.doors.announced import announce
 from memhp.explore.doors.kernel_image import KernelImage
 from memhp.explore.doors.outside import unwatched_likeness
 from memhp.explore.doors.put_in import PutIn
+from memhp.explore.doors.records import without_records
 from memhp.explore.doors.rewind import Rewind
 from memhp.explore.doors.user_code import users
 from memhp.linux.state import Kernel
@@ -54,6 +55,11 @@ class Beginning:
     def likeness(self, k: Kernel) -> Hashable:
         """What is equal only where the kernel of an execution stands alike in everything."""
         return unwatched_likeness(k, self._built.tables) if self._rewind is None else self._rewind.likeness()
+
+    def likeness_for_cpus(self, k: Kernel) -> Hashable:
+        """The same, in everything that a CPU may go by."""
+        with without_records(k):
+            return self.likeness(k)
 
     @cached_property
     def _built(self) -> KernelImage:

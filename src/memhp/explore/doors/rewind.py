@@ -1,8 +1,8 @@
 """A kernel that is set back in place: every execution of kernel code begins with the same one, as it stood once.
 
-What can change of it is found once. To put that back takes a third of what a copy does, and how the kernel stands at
-an end is told by the few objects that have changed. A user's actors get copies (:mod:`.kernel_image`): what one of them
-has kept of an execution that is over is another one's there.
+What can change of it is found once. To put that back takes less than a copy, and how the kernel stands at an end is
+told by the few objects that have changed. A user's actors get copies (:mod:`.kernel_image`): what one of them has kept
+of an execution that is over is another one's there.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 

@@ -310,7 +310,9 @@ class KernelRun:
         after = self.pending[thread]
         text = after.text if after is not None else ""
         said, wrote = self.said(len(self._done) - 1), self._stepper.wrote_fields
-        self._rounds[thread].step(said, text, self._greenlets[thread], wrote, self._likeness)
+        self._rounds[thread].step(
+            said, text, self._greenlets[thread], wrote, lambda: self._beginning.likeness_for_cpus(self._kernel)
+        )
         self.loops = self.loops or self._rounds[thread].spin is not None
 
     def back(self, depth: int) -> None:

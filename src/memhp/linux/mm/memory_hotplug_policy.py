@@ -7,6 +7,7 @@ drivers/base/memory.c:walk_dynamic_memory_groups.
 
 from dataclasses import dataclass
 
+from memhp.linux.mm.mmzone import for_each_zone
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import MemoryGroup, Zone, ZoneType
 from memhp.linux.place import of_file
@@ -52,8 +53,8 @@ def auto_movable_can_online_movable(k: Kernel, nid: int | None, group: MemoryGro
     """Whether `nr_pages` more in Movable keep within ``auto_movable_ratio``: on a node, or on all of them (None)."""
     ratio = k.config.auto_movable_ratio
     stats = AutoMovableStats()
-    for zone in k.zones():
-        if zone.populated and nid in (None, zone.nid):
+    for zone in for_each_zone(k) if nid is None else k.nodes[nid].zones.values():
+        if zone.populated:
             stats.account_zone(zone)
     required = 0
     for each in k.memory_groups.values():

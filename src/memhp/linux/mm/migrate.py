@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
+from memhp.linux.drivers.base.node import N_MEMORY
 from memhp.linux.lib.ratelimit import RatelimitState, ratelimit
 from memhp.linux.mm.balloon import balloon_page_dequeue, balloon_page_enqueue
 from memhp.linux.mm.hugetlb import (
@@ -190,9 +191,11 @@ def _target(k: Kernel, pfn: int, *, leave_node: bool) -> tuple[int, ZoneType, Co
     """Where a page may go: near which node, up to which zone, and among which nodes: ``alloc_migration_target()``."""
     zone = k.zone_of(pfn)
     assert zone is not None
-    others = {each.nid for each in k.zones() if each.managed} - {zone.nid}
     highest = ZoneType.MOVABLE if zone.type is ZoneType.MOVABLE else ZoneType.NORMAL
-    return zone.nid, highest, (others or {zone.nid}) if leave_node else None
+    if not leave_node:
+        return zone.nid, highest, None
+    k.hw.reads(N_MEMORY)
+    return zone.nid, highest, (k.node_states.memory - {zone.nid}) or {zone.nid}
 
 
 def _allocate(k: Kernel, pfn: int, order: int, count: int, owner: Owner, *, leave_node: bool) -> list[Span]:

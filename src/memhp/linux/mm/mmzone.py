@@ -55,6 +55,15 @@ def next_zone(k: Kernel, zone: Zone) -> Zone | None:
 
 
 @of_file("include/linux/mmzone.h")
+def for_each_online_pgdat(k: Kernel) -> Iterator[Node]:
+    """Every online node."""
+    pgdat: Node | None = first_online_pgdat(k)
+    while pgdat is not None:
+        yield pgdat
+        pgdat = next_online_pgdat(k, pgdat)
+
+
+@of_file("include/linux/mmzone.h")
 def for_each_zone(k: Kernel) -> Iterator[Zone]:
     """Every zone of every online node."""
     zone: Zone | None = _node_zones(first_online_pgdat(k))[0]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from memhp.errors import KernelPanic
 from memhp.hw.memory import Use
 from memhp.linux.mm.free_area import nr_free_pages
+from memhp.linux.mm.mmzone import for_each_zone
 from memhp.linux.mm.rmqueue import free_cma_pages
 from memhp.linux.mm.users import free
 from memhp.linux.mmzone import Zone, ZoneType
@@ -40,7 +41,7 @@ def out_of_memory(k: Kernel) -> bool:
     An allocation that was made to fail, for a test or by an explorer, does not get here in the kernel either. Raises
     :class:`KernelPanic` where nobody is left to be killed.
     """
-    zones = [zone for zone in k.zones() if zone.type < ZoneType.MOVABLE]
+    zones = [zone for zone in for_each_zone(k) if zone.type < ZoneType.MOVABLE]
     if any(_usable(zone) > zone.watermark_min + zone.lowmem_reserve.get(ZoneType.NORMAL, 0) for zone in zones):
         return False
     victim = _select_bad_process(k)

@@ -310,6 +310,8 @@ def free_pages_core(k: Kernel, start_pfn: int, nr_pages: int, where: str) -> Non
     """
     span = Span(start_pfn, start_pfn + nr_pages)
     for start, end, owner in k.hw.owners.runs(*span):
+        if owner.use is Use.HWPOISON:  # kernels have forgotten the mark by then, with all else in the struct page
+            raise KernelBug(f"PFN {start:#x}-{end:#x} was poisoned, and is given to the buddy", place=where)
         if owner.use not in (Use.DEVICE, Use.BOOT):
             raise KernelBug(f"BUG: Bad page state: PFN {start:#x}-{end:#x} is {owner}", place=where)
     k.page_flags.clear_flags(*span, PageFlags.RESERVED | PageFlags.OFFLINE)

@@ -196,12 +196,15 @@ def test_pages_isolated(k: Kernel, start_pfn: int, end_pfn: int, *, offline: boo
 
 
 def _first_held(k: Kernel, span: Span, owner: Owner) -> int | None:
-    """The first page of a run of one owner that somebody holds on to."""
+    """The first page of a run of one owner that somebody holds on to, or that is neither the buddy's nor marked."""
+    passed_over = PageFlags.UNREFERENCED | PageFlags.HWPOISON
     if owner.use is Use.HWPOISON:
-        return span.start if _is_held_poison(owner) and k.config.profile.poisoned_offline == "unless-held" else None
+        if _is_held_poison(owner) and k.config.profile.poisoned_offline == "unless-held":
+            return span.start
+        passed_over = PageFlags.HWPOISON
     at = span.start
     for lo, hi, flags in k.page_flags.runs(*span):
-        if lo > at or not flags & (PageFlags.UNREFERENCED | PageFlags.HWPOISON):
+        if lo > at or not flags & passed_over:
             return at
         at = hi
     return None if at == span.end else at

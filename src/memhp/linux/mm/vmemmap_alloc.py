@@ -44,8 +44,9 @@ def plenty(k: Kernel, nid: int, pages: int) -> bool:
     """Whether the node's buddy has so many pages that taking them meets neither watermarks nor fallbacks."""
     if not k.slab_is_available:
         return False
+    zones = k.nodes[nid].zones.values() if nid in k.nodes else ()
     zone = max(
-        (zone for zone in k.zones() if zone.nid == nid and zone.type <= ZoneType.NORMAL and zone.present),
+        (zone for zone in zones if zone.type <= ZoneType.NORMAL and zone.present),
         key=lambda zone: zone.type,
         default=None,
     )

@@ -9,6 +9,7 @@ boot, and whenever memory goes online or offline. Counts are pages, but for min_
 from dataclasses import dataclass
 from math import isqrt
 
+from memhp.linux.mm.mmzone import for_each_online_pgdat, for_each_zone
 from memhp.linux.mmzone import Zone, ZoneType
 from memhp.linux.place import of_file
 from memhp.linux.state import Kernel
@@ -82,8 +83,8 @@ def setup_per_zone_wmarks(k: Kernel, min_free_kbytes: int) -> None:
     """Divide min_free_kbytes among the zones by their size, one caller at a time: __setup_per_zone_wmarks()."""
     pages_min = min_free_kbytes // _page_kbytes(k)
     capped = k.config.profile.movable_watermark == "capped"
-    zones = k.zones()
     with k.hw.locked(LOCK):
+        zones = list(for_each_zone(k))
         managed = _managed(k, zones)
         lowmem = sum(has for zone, has in zip(zones, managed, strict=True)
                      if not (capped and zone.type is ZoneType.MOVABLE))  # fmt: skip
@@ -112,7 +113,7 @@ def _movable_min(managed: int) -> int:
 
 def setup_per_zone_lowmem_reserve(k: Kernel) -> None:
     """What each zone keeps from allocations that could be served from a higher one: mm/page_alloc.c."""
-    for node in k.nodes.values():
+    for node in for_each_online_pgdat(k):
         managed = dict(zip(node.zones, _managed(k, list(node.zones.values())), strict=True))
         for kind, zone in node.zones.items():
             ratio = LOWMEM_RESERVE_RATIO.get(kind, 0) if managed[kind] else 0
@@ -158,7 +159,7 @@ def start_stop_khugepaged(k: Kernel, min_free_kbytes: int) -> int:
 
 def _lowmem_zones(k: Kernel) -> list[Zone]:
     """Zones that ``GFP_USER`` may use."""
-    return [zone for zone in k.zones() if zone.type <= ZoneType.NORMAL]
+    return [zone for zone in for_each_zone(k) if zone.type <= ZoneType.NORMAL]
 
 
 def _page_kbytes(k: Kernel) -> int:

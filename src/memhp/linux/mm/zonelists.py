@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from memhp.hw.marked_map import MarkedMap
 from memhp.hw.shared import marked
+from memhp.linux.mm.mmzone import for_each_zone
 from memhp.linux.mmzone import Zone, ZoneRef, ZoneType
 from memhp.linux.place import kernel_function, of_file
 from memhp.linux.state import Kernel
@@ -210,7 +211,7 @@ def build_all_zonelists(k: Kernel, new: int | None = None) -> None:
     """Build zonelists anew (:func:`__build_all_zonelists`), and say what they are now."""
     for nid, order in __build_all_zonelists(k, new).items():
         k.hw.log(f"Fallback order for Node {nid}: {''.join(f'{each} ' for each in order)}")
-    zones = k.zones()
+    zones = list(for_each_zone(k))
     k.reads_zones(zones, "managed_pages", "_watermark")
     total = sum(max(0, zone.managed - zone.watermark_high) for zone in zones)
     k.hw.log(f"Built {len(k.node_states.online)} zonelists, mobility grouping on.  Total pages: {total}")
