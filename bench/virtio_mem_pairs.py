@@ -23,6 +23,7 @@ from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.drivers.nvdimm.pmem import pmem_attach_disk, pmem_detach_disk
 from memhp.linux.drivers.virtio.virtio_mem import process_one_work, virtio_mem_probe, virtio_mem_remove
 from memhp.linux.drivers.virtio.virtio_mem_pm import virtio_mem_config_changed
+from memhp.linux.drivers.virtio.virtio_mem_shared import virtio_mem_retry
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.kernel.power.suspend import pm_suspend
@@ -188,6 +189,7 @@ def _program(one: str, other: str, device: Device) -> KernelProgram:
         chain.append(_not_offline)
         k.hw.advance(0)
         chain.remove(_not_offline)
+        virtio_mem_retry(k, vm)
     failures = frozenset(number for number, name in enumerate((one, other)) if name.endswith("-failing"))
     return KernelProgram(k, (ACTORS[one], ACTORS[other]), (one, other), failures, check=laws_hold)
 
