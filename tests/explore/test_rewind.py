@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kernel_changes import CHANGES, CONFIGURATIONS, booted
 from memhp.check import breaches_of, check_all, remember
-from memhp.explore.case import Case, Configuration, Variant
+from memhp.explore.case import Case, Configuration
 from memhp.explore.cases import CASES, case
-from memhp.explore.cases.actors import boot, dimm, hot_add, hot_remove
 from memhp.explore.doors.announced import announce
 from memhp.explore.doors.changeable import parts_of
 from memhp.explore.doors.digest import digest
@@ -20,14 +20,7 @@ from memhp.explore.doors.kernel_image import KernelImage, likeness
 from memhp.explore.doors.rewind import Rewind
 from memhp.explore.doors.run import KernelRun
 from memhp.explore.engine.search import search
-from memhp.hw.memory import Owner, Use
-from memhp.linux.drivers.base.memory_state import state_store
-from memhp.linux.mm.page_alloc import alloc_pages
 from memhp.linux.state import Kernel
-from memhp.units import KiB
-
-ANYBODY = Owner(Use.KERNEL, "anybody")
-CONFIGURATIONS = [Configuration("riscv64", 4 * KiB, 39), Configuration("arm64", 16 * KiB, 47)]
 
 
 @dataclass(eq=False)
@@ -38,7 +31,6 @@ class Mine:
     by_name: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 2})
     names: list[str] = field(default_factory=lambda: ["a"])
     members: set[int] = field(default_factory=lambda: {1, 2})
-    called: Callable[[int], int] | None = None
     inner: "Mine | None" = None
 
 
@@ -54,8 +46,7 @@ def counting() -> Callable[[int], int]:
 
 
 def rewound(where: Configuration) -> tuple[Kernel, Rewind]:
-    built = boot(Variant("as it is", "", "repaired", (where,)).config(where))
-    hot_add(built)
+    built = booted(where)
     built.statics(Mine).inner = Mine()
     remember(built)
     image = KernelImage(built)
@@ -69,13 +60,8 @@ def swap(mine: Mine) -> None:
     mine.by_name["a"] = mine.by_name.pop("a")
 
 
-CHANGES: dict[str, Callable[[Kernel], object]] = {
-    "a memory block online": lambda k: state_store(k, dimm(k).start // k.memory_block_size, "online"),
-    "memory taken away": hot_remove,
-    "an allocation": lambda k: alloc_pages(k, 0, 0, owner=ANYBODY, where="mm/page_alloc.c:alloc_pages"),
-    "a page-table entry": lambda k: k.hw.store(k.init_mm, 0, 2),
-    "a lock": lambda k: k.hw.lock("a_lock"),
-    "a resource": lambda k: setattr(k.iomem_resource.children[0], "name", "another"),
+EVERY_CHANGE: dict[str, Callable[[Kernel], object]] = {
+    **CHANGES,
     "a line of the log": lambda k: k.hw.log("a line"),
     "a variable": lambda k: setattr(k.statics(Mine), "number", 2),
     "an item": lambda k: k.statics(Mine).by_name.update(a=3),
@@ -90,17 +76,17 @@ CHANGES: dict[str, Callable[[Kernel], object]] = {
 
 
 @pytest.mark.parametrize("where", CONFIGURATIONS, ids=str)
-@pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.parametrize("what", EVERY_CHANGE)
 def test_what_was_done_is_undone(what: str, where: Configuration) -> None:
     k, rewind = rewound(where)
     before = digest(k), likeness(k), rewind.likeness()
-    CHANGES[what](k)
+    EVERY_CHANGE[what](k)
     after = rewind.likeness()
     assert likeness(k) != before[1]
     assert after != before[2]
     assert rewind.back() is k
     assert (digest(k), likeness(k), rewind.likeness()) == before
-    CHANGES[what](k)
+    EVERY_CHANGE[what](k)
     assert rewind.likeness() == after
 
 

@@ -5,7 +5,8 @@
 
 import io
 import pickle
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache, cached_property
 from types import CellType, CodeType, FunctionType, ModuleType
@@ -89,11 +90,26 @@ def bytes_of(value: object, tables: Arena | None = None) -> Hashable:
     common: list[object] = []
     data = io.BytesIO()
     Likener(data, common).dump(value)
-    contents: list[Hashable] = []
-    for arena in common:
-        if isinstance(arena, Arena):
-            contents += tuple(arena.frames()), tuple(arena.differing(tables or _no_tables(arena.entries)))
-    return Likeness(data.getvalue(), [one for one in common if not isinstance(one, Arena)], tuple(contents))
+    arenas = [one for one in common if isinstance(one, Arena)]
+    contents = tuple(tables_against(arena, tables or _no_tables(arena.entries)) for arena in arenas)
+    return Likeness(data.getvalue(), [one for one in common if not isinstance(one, Arena)], contents)
+
+
+def tables_against(arena: Arena, tables: Arena) -> Hashable:
+    """Of page tables, which frames have some, and what differs from others."""
+    return tuple(arena.frames()), tuple(arena.differing(tables))
+
+
+@contextmanager
+def unwatched(k: Kernel) -> Iterator[None]:
+    """A kernel in the middle of an execution as one on which nobody looks, and whose writes nobody logs."""
+    hw = k.hw
+    before = hw.stepper, hw.faults, hw.cpu, hw.written
+    hw.stepper, hw.faults, hw.cpu, hw.written = None, None, 0, None
+    try:
+        yield
+    finally:
+        hw.stepper, hw.faults, hw.cpu, hw.written = before
 
 
 @cache

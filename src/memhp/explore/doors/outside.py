@@ -25,7 +25,7 @@ import numpy as np
 
 from memhp.errors import BadInput
 from memhp.explore.doors.again import Astray
-from memhp.explore.doors.kernel_image import bytes_of, is_filled, likeness
+from memhp.explore.doors.kernel_image import bytes_of, is_filled, unwatched
 from memhp.explore.doors.put_in import PutIn
 from memhp.explore.doors.stand_ins import StandIns
 from memhp.explore.doors.user_code import is_users, line_of, place_of
@@ -182,13 +182,9 @@ def must_have_its_parts(k: Kernel, stepper: object, parts: tuple[object, ...], p
 
 
 def unwatched_likeness(k: Kernel, tables: Arena | None) -> Hashable:
-    """As :func:`likeness`, of a kernel in the middle of an execution."""
-    hw = k.hw
-    before = hw.stepper, hw.faults, hw.cpu
-    hw.stepper, hw.faults, hw.cpu = None, None, 0
-    like = likeness(k, tables)
-    hw.stepper, hw.faults, hw.cpu = before
-    return like
+    """As :func:`memhp.explore.doors.kernel_image.likeness`, of a kernel in the middle of an execution."""
+    with unwatched(k):
+        return bytes_of(k, tables)
 
 
 def astray(actor: Callable[..., object], name: str, error: Astray, frame: FrameType | None) -> Exception:

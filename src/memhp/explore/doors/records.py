@@ -4,6 +4,7 @@ A loop that prints a line each time round stands where it stood all the same.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,25 +16,25 @@ from memhp.linux.state import Kernel
 
 @contextmanager
 def without_records(k: Kernel) -> Iterator[None]:
-    """The kernel with none of these in it; nobody is told."""
+    """The kernel with none of these in it, which stay the objects that they are; nobody is told."""
     logs: list[list[Any]] = [k.hw._log_lines, *_logs_of_devices(k)]
-    counts = vars(k.hw.ledger)
-    kept = [list(list.__iter__(log)) for log in logs], {name: count.copy() for name, count in _counters(counts)}
-    stores, counts["stores"] = counts["stores"], 0
+    lines = [list(list.__iter__(log)) for log in logs]
+    ledger = k.hw.ledger
+    counted = ledger.copy()
+    counters = [(count, getattr(counted, name)) for name, count in vars(ledger).items() if isinstance(count, Counter)]
     for log in logs:
         list.clear(log)
-    for _, count in _counters(counts):
+    for count, _ in counters:
         count.clear()
-    yield
-    for log, lines in zip(logs, kept[0], strict=True):
-        list.extend(log, lines)
-    for name, count in _counters(counts):
-        count.update(kept[1][name])
-    counts["stores"] = stores
-
-
-def _counters(counts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, count) for name, count in counts.items() if name != "stores")
+    ledger.stores = 0
+    try:
+        yield
+    finally:
+        for log, held in zip(logs, lines, strict=True):
+            list.extend(log, held)
+        for count, held in counters:
+            count.update(held)
+        ledger.stores = counted.stores
 
 
 def _logs_of_devices(k: Kernel) -> Iterator[list[Any]]:

@@ -10,7 +10,7 @@ import io
 from collections.abc import Hashable
 
 from memhp.explore.doors.changeable import ATOMS, Part, held_by, parts_of
-from memhp.explore.doors.kernel_image import Likener, Likeness
+from memhp.explore.doors.kernel_image import Likener, Likeness, tables_against, unwatched
 from memhp.hw.memory import Arena
 from memhp.linux.state import Kernel
 
@@ -46,16 +46,12 @@ class Rewind:
 
     def likeness(self) -> Hashable:
         """As :func:`memhp.explore.doors.kernel_image.likeness`, of the kernel as it stands in an execution."""
-        hw = self._kernel.hw
-        before = hw.stepper, hw.faults, hw.cpu, hw.written
-        hw.stepper, hw.faults, hw.cpu, hw.written = None, None, 0, None
         data, common = io.BytesIO(), list[object]()
         likener = Likener(data, common)
         likener.memo = self._known.memo
-        likener.dump([(at, now) for at, part in enumerate(self._parts) if (now := part.now()) is not None])
-        arena = hw.memory.arena
-        hw.stepper, hw.faults, hw.cpu, hw.written = before
-        return Likeness(data.getvalue(), common, (*arena.frames(), *arena.differing(self._tables)))
+        with unwatched(self._kernel):
+            likener.dump([(at, now) for at, part in enumerate(self._parts) if (now := part.now()) is not None])
+        return Likeness(data.getvalue(), common, (tables_against(self._kernel.hw.memory.arena, self._tables),))
 
     def _found(self, root: object) -> list[Part]:
         """What can change of all that a thing leads to, but for what was met before."""

@@ -109,8 +109,8 @@ class Doors(Again):
 
     def _takes_along(self, access: Access, touches: Touches) -> bool:
         """Whether a new step is the actor's own affair, and can be taken now."""
-        shared = self._shared
-        if shared is None or self._is_tired():
+        shared = self._shared_now()
+        if shared is None:
             return False
         for target, _ in touches:
             if target in shared:
@@ -168,7 +168,7 @@ class Doors(Again):
         if self._waits_on:
             self._must_be_waited_on(access)
             return
-        if getcurrent() is self._hub:  # who looks on
+        if self.is_looked_on():
             return
         if not 0 <= access.entry < FEWEST_ENTRIES and isinstance(access.target, Table):
             self._must_be_entry(access.target, access.entry)

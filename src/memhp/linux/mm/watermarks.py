@@ -145,7 +145,7 @@ def hugepage_init(k: Kernel, min_free_kbytes: int) -> int:
 
     mm/huge_memory.c:hugepage_init, late in boot.
     """
-    total = sum(_managed(k, k.zones())) * k.config.page_size
+    total = sum(_managed(k, list(for_each_zone(k)))) * k.config.page_size
     return start_stop_khugepaged(k, min_free_kbytes) if total >= THP_LEAST_RAM else min_free_kbytes
 
 
