@@ -9,7 +9,7 @@ from rich.console import Console
 from memhp.cli.main import main
 from memhp.explore.cases import CASES
 from memhp.explore.row import Row
-from memhp.report.races import print_races
+from memhp.report.races import print_races, shows_reason
 
 KEYS = {"name", "variant", "configuration", "verdict", "executions", "classes", "bound", "schedule"}
 
@@ -98,6 +98,25 @@ def test_a_broken_kernel_of_today_is_named_with_its_finding(capsys: pytest.Captu
     out = printed(capsys, row(verdict="broken", current=True, finding="A heading", reason="leak: x"), full=True)
     assert "arm64-4K-48-linux-6.12" in out
     assert "broken: a kernel of today is broken: docs/findings.md, A heading" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"verdict": "broken"}, True),
+        ({"verdict": "broken", "stands_for": "broken", "current": True}, True),
+        ({"verdict": "broken", "stands_for": "broken"}, False),
+        ({"verdict": "broken", "finding": "A heading"}, False),
+        ({"verdict": "broken", "note": "too large"}, False),
+        ({"verdict": "safe"}, False),
+    ],
+)
+def test_what_goes_wrong_is_told_where_nothing_else_explains_it(
+    capsys: pytest.CaptureFixture[str], changes: dict[str, object], shown: bool
+) -> None:
+    one = row(**changes, reason="leak: x")
+    assert shows_reason(one) is shown
+    assert ("leak: x" in printed(capsys, one)) is shown
 
 
 def test_an_undecided_race_says_how_far_it_got(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,8 +23,8 @@ from memhp.explore.engine.partition import SplitSearch
 from memhp.explore.engine.schedule import from_text
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.subtree import Found, Part, Start
-from memhp.explore.engine.verdict import Verdict
-from memhp.explore.parallel import Job, Searchable, run_jobs, search_part
+from memhp.explore.engine.verdict import Failure, Verdict
+from memhp.explore.parallel import Job, Searchable, run_jobs, search_part, tell_failure
 from memhp.explore.programs.generate import program
 from memhp.explore.programs.program import Program
 from memhp.pools import Cluster, WorkerDied
@@ -111,6 +111,26 @@ def test_a_failure_found_by_a_worker_replays() -> None:
     followed = follow(Increments(4, careful=True).run(), from_text(one.failure.schedule), 100)
     assert followed is not None
     assert followed.reason == one.failure.reason
+
+
+def test_a_failure_that_nobody_looks_at_is_not_taken_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [Increments(2, careful=True), Increments(2), Increments(3, careful=True)]
+    gone_through: list[Searchable] = []
+
+    def counted(job: Searchable, failure: Failure, shared: frozenset[Hashable]) -> Failure:
+        gone_through.append(job)
+        return tell_failure(job, failure, shared)
+
+    monkeypatch.setattr(parallel, "tell_failure", counted)
+    whole = run_jobs(jobs, workers=1)
+    assert gone_through == [jobs[0], jobs[2]]
+    gone_through.clear()
+    some = run_jobs(jobs, workers=1, told=lambda number, verdict: number == 2 and verdict.failure is not None)
+    assert gone_through == [jobs[2]]
+    assert some[2] == whole[2]
+    assert [(one.word, one.coverage.executions) for one in some] == [
+        (one.word, one.coverage.executions) for one in whole
+    ]
 
 
 def test_the_cases_of_memory_hotplug_are_jobs() -> None:

@@ -39,7 +39,7 @@ def races(
     from memhp.explore.cases import CASES, case
     from memhp.explore.parallel import Job, run_jobs
     from memhp.explore.row import row_of
-    from memhp.report.races import print_races
+    from memhp.report.races import print_races, shows_reason
 
     size = page_size_bytes(page_size)
     chosen = [
@@ -56,8 +56,14 @@ def races(
         raise BadInput("no race is left by these options", fix="memhp races --full lists all there are")
     with progress() as bar:
         task = bar.add_task("races", total=len(chosen))
-        verdicts = run_jobs(chosen, jobs, cluster, lambda done, _: bar.update(task, completed=done))
-    rows = [row_of(job.case, job.variant, job.configuration, said) for job, said in zip(chosen, verdicts, strict=True)]
+        verdicts = run_jobs(
+            chosen,
+            jobs,
+            cluster,
+            lambda done, _: bar.update(task, completed=done),
+            told=lambda number, said: as_json or shows_reason(row_of(chosen[number], said)),
+        )
+    rows = list(map(row_of, chosen, verdicts))
     fine = all(row.as_known for row in rows)
     if as_json:
         from memhp.report.documents import RacesDocument, expected

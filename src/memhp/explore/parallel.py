@@ -129,10 +129,14 @@ def run_jobs(
     progress: Callable[[int, int], None] | None = None,
     *,
     budget: int = BUDGET,
+    told: Callable[[int, Verdict], bool] | None = None,
 ) -> list[Verdict]:
     """Decide every job; the verdicts are in the order of the jobs, each failure with the schedule that showed it.
     Making that small costs more than deciding does, and is done where somebody looks at one:
     :func:`memhp.explore.engine.shortest.decide`.
+
+    `told` says of a broken job, by its number, whether somebody will look at how it fails (by default: of all). To
+    tell that, every step of the failure is taken by itself once more; else it is as the search came upon it.
 
     `workers` processes (by default as many as this machine has processors; 1: none but this one), or the Dask cluster
     at `cluster`. `progress` is told how many jobs are done and how many there are. `budget` is the number of steps
@@ -141,7 +145,7 @@ def run_jobs(
     workers = workers if workers is not None else os.cpu_count() or 1
     pool: Pool = Cluster(cluster) if cluster is not None else Here() if workers == 1 else Processes(workers)
     try:
-        return _run_jobs(jobs, pool, progress, budget)
+        return _run_jobs(jobs, pool, progress, budget, told)
     finally:
         pool.close()
 
@@ -157,7 +161,11 @@ class _Going:
 
 
 def _run_jobs(
-    jobs: Sequence[Searchable], pool: Pool, progress: Callable[[int, int], None] | None, budget: int
+    jobs: Sequence[Searchable],
+    pool: Pool,
+    progress: Callable[[int, int], None] | None,
+    budget: int,
+    told: Callable[[int, Verdict], bool] | None,
 ) -> list[Verdict]:
     going: dict[int, _Going] = {}
     calls: list[tuple[int, int]] = []
@@ -201,7 +209,7 @@ def _run_jobs(
                 continue
             one.verdict = one.search.verdict
             begin(after.get(number, ()), one.search.shared)
-            if one.verdict.failure is not None:
+            if one.verdict.failure is not None and (told is None or told(number, one.verdict)):
                 call(number, 0, True, tell_failure, one.verdict.failure, one.search.shared)
                 continue
             verdicts[number] = one.verdict

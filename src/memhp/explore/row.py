@@ -6,6 +6,7 @@ import msgspec
 from memhp.explore.case import StandsFor
 from memhp.explore.cases import case
 from memhp.explore.engine.verdict import Verdict
+from memhp.explore.parallel import Job
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,14 +50,14 @@ def as_known(verdict: str, stands_for: StandsFor, explanation: str) -> bool:
     return (verdict == "broken") == (stands_for == "broken") or bool(explanation)
 
 
-def row_of(name: str, variant: str, configuration: str | None, verdict: Verdict) -> Row:
-    """The row that a verdict comes to."""
-    chosen = case(name).variant(variant)
-    where = chosen.configuration(configuration)
+def row_of(job: Job, verdict: Verdict) -> Row:
+    """The row that the verdict of a job comes to."""
+    chosen = case(job.case).variant(job.variant)
+    where = chosen.configuration(job.configuration)
     failure = verdict.failure
     return Row(
-        name=name,
-        variant=variant,
+        name=job.case,
+        variant=job.variant,
         configuration=where.name,
         stands_for=chosen.stands_for,
         current=chosen.current(where),

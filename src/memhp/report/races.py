@@ -84,13 +84,23 @@ def _explain(out: Console, rows: Sequence[Row]) -> None:
     for row in rows:
         if row.verdict == "undecided":
             said[row.name, row.variant, f"undecided after {format_count(row.executions, 'execution')}"] += 1
-        elif _differs(row) or (row.current and row.verdict == "broken"):
+        elif _is_remarkable(row):
             today = "a kernel of today is broken: " if row.current and row.verdict == "broken" else ""
             why = f"docs/findings.md, {row.finding}" if row.finding else row.note or row.reason or "no reason is known"
             said[row.name, row.variant, f"{row.verdict}: {today}{why}"] += 1
     for (name, variant, why), count in said.items():
         text = f"{name} {variant} ({count} of its configurations): {why.removesuffix('.')}."
         print_wrapped(out, Text(text, style="yellow"), hang=2)
+
+
+def _is_remarkable(row: Row) -> bool:
+    """Whether the text below the table explains it: a verdict other than known, or a kernel of today that is broken."""
+    return _differs(row) or (row.current and row.verdict == "broken")
+
+
+def shows_reason(row: Row) -> bool:
+    """Whether the table's text says what goes wrong there in the search's own words: nothing else explains it."""
+    return _is_remarkable(row) and not row.finding and not row.note
 
 
 def _count(rows: Sequence[Row]) -> str:
