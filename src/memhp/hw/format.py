@@ -284,6 +284,8 @@ class Format(Unchanging):
 
     def is_leaf(self, entry: Entries, height: int) -> Truth:
         """Where an entry is valid and maps memory (rather than pointing to a table)."""
+        if type(entry) is int and not self.pointer_mask:
+            return self._leaf_or_table(entry, height)[0]
         bits: Any = entry
         leaf: Truth = self.is_marked(entry, height) & (self.is_reserved(entry, height) ^ True)
         if height:
@@ -297,9 +299,31 @@ class Format(Unchanging):
             pointer: Any = self.pointer
             named: Truth = ((bits & self.pointer_mask) == pointer) & (bits != self.empty[height])
             return named if height else named & False
+        if type(entry) is int:
+            return self._leaf_or_table(entry, height)[1]
         table: Truth = self.is_marked(entry, height) & (self.is_reserved(entry, height) ^ True)
         points: Truth = ((bits & self.leaf_mask) != 0) != self.leaf_if_set
         return table & points if height else table & False
+
+    def _leaf_or_table(self, entry: int, height: int) -> tuple[bool, bool]:
+        """Whether a single entry is a leaf and whether it is a table, where no mask tells pointers."""
+        decides, known = self._kinds[height]
+        word = entry & decides
+        if word not in known:
+            sound = bool(self.is_marked(word, height)) and not self.is_reserved(word, height)
+            leaf = not height or bool(word & self.leaf_mask) == self.leaf_if_set
+            known[word] = sound and leaf, sound and not leaf
+        return known[word]
+
+    @cached_property
+    def _kinds(self) -> tuple[tuple[int, dict[int, tuple[bool, bool]]], ...]:
+        """By height: every bit that decides what a single entry is, and what was found of those seen."""
+        rules = self.reserved or ((),) * len(self.levels)
+        marks = self.invalid or (0,) * len(self.levels)
+        return tuple(
+            (self.valid | self.leaf_mask | mark | sum_bits(rule.mask | rule.any_of for rule in reserved), {})
+            for mark, reserved in zip(marks, rules, strict=True)
+        )
 
     def encode_pfn(self, pfn: Entries) -> Entries:
         """The entry bits that hold a frame number."""
@@ -380,13 +404,7 @@ class Format(Unchanging):
     @cached_property
     def structure(self) -> tuple[int, ...]:
         """By height: every bit outside the frame number that decides whether an entry is a leaf, a table or neither."""
-        rules = self.reserved or ((),) * len(self.levels)
-        always = self.valid | self.leaf_mask | self.pointer_mask
-        marks = self.invalid or (0,) * len(self.levels)
-        return tuple(
-            (always | marks[height] | sum_bits(rule.mask | rule.any_of for rule in rules[height])) & ~self.pfn_mask
-            for height in range(len(self.levels))
-        )
+        return tuple((decides | self.pointer_mask) & ~self.pfn_mask for decides, _ in self._kinds)
 
     def decode(self, entry: int) -> dict[str, int]:
         """Every field of an entry by name."""

@@ -81,6 +81,8 @@ class Machine(LockDoors, FrameDoors, Clock):
         """Read entries ``[index, index + count)``: a copy."""
         if self.stepper is None:
             return self._row(table, "load")[index : index + count].copy()
+        if count == 1:
+            return self._load_together(table, index, 1).copy()
         values = np.empty(count, dtype=np.uint64)
         done = 0
         while done < count:

@@ -106,6 +106,8 @@ class Arena:
         self._spare = SpanSet()
         """Rows given back; their old contents are wiped when they are taken again."""
         self._index: tuple[U64, U64, U64] | None = None
+        self._views: dict[int, U64] = {}
+        """By PFN: rows that were asked for, for as long as they are there."""
         self.before_images: BeforeImages | None = None
         """Where tables are kept as they were before they are touched; None: nowhere."""
 
@@ -155,15 +157,19 @@ class Arena:
             self._spare.add(start + delta, end + delta)
         self._row_of.clear(*pfns)
         self._index = None
+        self._views.clear()
 
     def row(self, pfn: int) -> U64 | None:
         """The words of one table frame as a writable view, or None when the frame holds no table."""
+        view = self._views.get(pfn)
+        if view is not None and self.before_images is None:
+            return view
         delta = self._row_of.get(pfn)
         if delta is None:
             return None
         if self.before_images is not None and pfn not in self.before_images:
             self.before_images.keep(Span(pfn, pfn + 1), self._rows[pfn + delta : pfn + delta + 1])
-        row: U64 = self._rows[pfn + delta]
+        row: U64 = self._views.setdefault(pfn, self._rows[pfn + delta])
         return row
 
     def views(self, pfns: Span) -> Iterator[U64]:
@@ -248,6 +254,7 @@ class Arena:
         bigger = np.zeros((max(rows, 2 * len(self._rows)), self.entries), dtype=np.uint64)
         bigger[: self._next] = self._rows[: self._next]
         self._rows = bigger
+        self._views.clear()
 
 
 def _reserve(entries: int) -> tuple[mmap.mmap | None, U64]:

@@ -28,8 +28,7 @@ class OwnerLooks:
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, Owner]]:
         """Who has ``[start, end)``, run by run, as it is now."""
         self._look(start, end)
-        runs = self._owners.runs(start, end)
-        return runs if self._stepper is None else iter(list(runs))
+        return self._owners.runs(start, end)
 
     def gaps(self, start: int, end: int) -> Iterator[Span]:
         """Where in ``[start, end)`` there is no memory."""

@@ -6,7 +6,7 @@ still reach. Entries written in one go are one run, and finding that out costs o
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,14 @@ class EntryRuns(NamedTuple):
         return EntryRuns(first, last - first, self.pfn + skipped, self.leaf).chosen(last > first)
 
 
+def _constant(value: int | bool) -> Any:
+    """An array of one number that nobody changes."""
+    array = np.array([value], np.bool_ if isinstance(value, bool) else np.int64)
+    array.flags.writeable = False
+    return array
+
+
+_FIRST, _SINGLE, _KIND = _constant(0), _constant(1), {False: _constant(False), True: _constant(True)}
 NO_RUNS = EntryRuns(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.bool_))
 
 
@@ -63,13 +71,9 @@ def entry_runs(fmt: Format, entries: U64, height: int) -> EntryRuns:
         pages = fmt.pages_at(height) if leaf else 1
         if len(entries) == 1 or (np.diff(entries) == np.uint64(pages << fmt.pfn_pieces[0].lo)).all():
             pfn = fmt.leaf_pfn(first, height) if leaf else fmt.table_pfn(first)
-            return EntryRuns(
-                np.zeros(1, np.int64),
-                np.array([len(entries)], np.int64),
-                np.array([pfn], np.uint64),
-                np.array([leaf]),
-            )
-    if not np.any(fmt.is_valid(entries, height)):
+            length = _SINGLE if len(entries) == 1 else np.array([len(entries)], np.int64)
+            return EntryRuns(_FIRST, length, np.array([pfn], np.uint64), _KIND[leaf])
+    if len(entries) == 1 or not np.any(fmt.is_valid(entries, height)):
         return NO_RUNS
     leaves = np.asarray(fmt.is_leaf(entries, height))
     tables = np.asarray(fmt.is_table(entries, height))
@@ -82,6 +86,15 @@ def entry_runs(fmt: Format, entries: U64, height: int) -> EntryRuns:
     count = np.diff(np.append(at, len(entries)))
     runs = EntryRuns(at, count, pfns[at], leaves[at])
     return runs.chosen((leaves | tables)[at])
+
+
+def leaf_frames(fmt: Format, entries: U64, height: int) -> list[Span]:
+    """The frames (PFNs) behind a vector of leaves of one height, shape [n], neighbours in one span."""
+    pages = fmt.pages_at(height)
+    if len(entries) == 1 and fmt.is_leaf(only := int(entries[0]), height):
+        first = fmt.leaf_pfn(only, height)
+        return [Span(first, first + pages)]
+    return entry_runs(fmt, entries, height).frames(pages)
 
 
 def empty_rows(fmt: Format, rows: U64, height: int) -> Bools:

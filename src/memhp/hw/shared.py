@@ -142,10 +142,9 @@ class SharedMap(SpanMap[V]):
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
         """As :meth:`SpanMap.runs`."""
-        if self._machine.stepper is None:
-            return SpanMap.runs(self, start, end)
-        self._announce("read", start, end)
-        return iter(list(SpanMap.runs(self, start, end)))  # as they are now
+        if self._machine.stepper is not None:
+            self._announce("read", start, end)
+        return SpanMap.runs(self, start, end)
 
     def next_run(self, at: int) -> tuple[int, int, V] | None:
         """As :meth:`SpanMap.next_run`; all up to the run's end is looked at."""

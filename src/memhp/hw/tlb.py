@@ -194,9 +194,11 @@ class TlbState:
             if not inside:
                 kept.append(stale)
                 continue
-            lo, hi = (inside.start - first) // step, -(-(inside.end - first) // step)
+            lo, hi, left = (inside.start - first) // step, -(-(inside.end - first) // step), stale.cpus & ~reached
+            if not left and not lo and hi == stale.count:
+                continue
             kept.extend(stale.part(0, lo, stale.cpus))
-            kept.extend(stale.part(lo, hi, stale.cpus & ~reached))
+            kept.extend(stale.part(lo, hi, left))
             kept.extend(stale.part(hi, stale.count, stale.cpus))
         self.stale, self._reach = kept, Overlaps()
         if self.exposed:

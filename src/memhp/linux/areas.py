@@ -1,9 +1,13 @@
 """Parts of a kernel's virtual address space and the section markers of its page-table dump. Addresses are bytes."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from memhp.spans import Span
+
+
+_span = lru_cache(maxsize=1 << 10)(Span)
 
 
 class Area(NamedTuple):
@@ -21,7 +25,7 @@ class Area(NamedTuple):
     @property
     def span(self) -> Span:
         """The area without its name."""
-        return Span(self.start, self.end)
+        return _span(self.start, self.end)
 
     def __contains__(self, address: object) -> bool:
         return isinstance(address, int) and self.start <= address < self.end

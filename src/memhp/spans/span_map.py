@@ -80,10 +80,8 @@ class SpanMap(Generic[V]):
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
         if last - first == 1:  # as it mostly is
             s, e = self._starts[first], self._ends[first]
-            yield s if s > start else start, e if e < end else end, self._values[first]
-            return
-        for s, e, v in zip(*self._part(first, last), strict=True):
-            yield max(s, start), min(e, end), v
+            return iter(((s if s > start else start, e if e < end else end, self._values[first]),))
+        return iter([(max(s, start), min(e, end), v) for s, e, v in zip(*self._part(first, last), strict=True)])
 
     def next_run(self, at: int) -> tuple[int, int, V] | None:
         """The first run that ends behind `at`: the one that holds it, or the next one above; None behind the last."""

@@ -102,11 +102,6 @@ class Doors(Again):
     def __deepcopy__(self, memo: dict[int, object]) -> "Doors":
         raise TypeError("a kernel under exploration cannot be copied")
 
-    def _look_for_tired(self, along: int) -> None:
-        """An actor that has taken very many steps along takes none from then on."""
-        if along >= MOST_ALONG:
-            self._tired.add(self.thread)
-
     def _takes_along(self, access: Access, touches: Touches) -> bool:
         """Whether a new step is the actor's own affair, and can be taken now."""
         shared = self._shared_now()
@@ -154,11 +149,14 @@ class Doors(Again):
 
     def _shared_now(self) -> frozenset[Hashable] | None:
         """What actors share; None where this one takes no step along."""
-        return None if self._is_tired() else self._shared
+        if self.thread in self._tired or (self.along if self.listens else self._along_now()) >= MOST_ALONG:
+            return None
+        return self._shared
 
     def _taken_along(self, count: int, touches: Touches) -> None:
         self.along += count
-        self._look_for_tired(self.along)
+        if self.along >= MOST_ALONG:
+            self._tired.add(self.thread)  # it takes none along from then on
         self.touched += touches
 
     def step(self, access: Access) -> None:
@@ -168,7 +166,7 @@ class Doors(Again):
         if self._waits_on:
             self._must_be_waited_on(access)
             return
-        if self.is_looked_on():
+        if getcurrent() is self._hub:
             return
         if not 0 <= access.entry < FEWEST_ENTRIES and isinstance(access.target, Table):
             self._must_be_entry(access.target, access.entry)
@@ -349,16 +347,12 @@ class Doors(Again):
     def own(self, table: Table, index: int, count: int) -> int:
         """How many entries from `index` on are empty, and no other actor's affair; the same when that is done again."""
         row = self._kernel.hw.memory.arena.row(table.frame)
-        if table.height or row is None or self._is_tired() or self._shared is None:
+        shared = self._shared_now()
+        if table.height or row is None or shared is None or ("place", 0, table.va) in shared:
             return 0
-        if ("place", 0, table.va) in self._shared:
-            return 0
-        together = self._own_entries(self._shared, table, index, min(count, (MOST_ALONG - self._along_now()) // 2))
+        together = self._own_entries(shared, table, index, min(count, (MOST_ALONG - self._along_now()) // 2))
         full = row[index : index + together] != self._kernel.hw.fmt.empty[0]
         return int(full.argmax()) if full.any() else together
-
-    def _is_tired(self) -> bool:
-        return self.thread in self._tired or self._along_now() >= MOST_ALONG
 
     def _along_now(self) -> int:
         """How many steps the actor has taken along with its last one."""

@@ -72,7 +72,7 @@ class LazyDependence:
     def _touch(self, thread: int, touches: Touches, along: bool, past: int, shared: Set[Hashable]) -> None:
         log = self._log[-1]
         now = 2 * len(self._log) - 2 + along
-        for target, mode in touches:
+        for target, mode in dict.fromkeys(touches):
             if type(target) is Stretch:
                 self._touch_stretch(thread, target, mode, now, past)
                 continue

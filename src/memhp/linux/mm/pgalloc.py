@@ -108,14 +108,16 @@ def _put_pages(k: Kernel, spans: list[Span]) -> list[Span]:
 
 def by_reserved(k: Kernel, span: Span) -> list[tuple[Span, bool]]:
     """A span (PFNs) cut into runs that are ``PageReserved()`` and runs that are not."""
+    reserved = [Span(lo, hi) for lo, hi, flags in k.page_flags.runs(*span) if PageFlags.RESERVED in flags]
+    if not reserved:
+        return [(span, False)] if span.size else []
     parts: list[tuple[Span, bool]] = []
     at = span.start
-    for start, end, flags in k.page_flags.runs(*span):
-        if flags & PageFlags.RESERVED:
-            if start > at:
-                parts.append((Span(at, start), False))
-            parts.append((Span(start, end), True))
-            at = end
+    for run in reserved:
+        if run.start > at:
+            parts.append((Span(at, run.start), False))
+        parts.append((run, True))
+        at = run.end
     if at < span.end:
         parts.append((Span(at, span.end), False))
     return parts

@@ -17,7 +17,7 @@ import numpy as np
 
 from memhp.hw.format import U64
 from memhp.hw.machine import ALL_BITS, Machine
-from memhp.hw.runs import Bools, empty_rows, entry_runs, frame_spans
+from memhp.hw.runs import Bools, empty_rows, entry_runs, frame_spans, leaf_frames
 from memhp.hw.tlb import FlushPlan, Table
 from memhp.linux.mm.pgtable_populate import RootLock, entry_lock
 from memhp.linux.place import UNNAMED, Descent, kernel_function, part_of_descent
@@ -113,8 +113,9 @@ def _unmap(hw: Machine, how: Remover, table: Table, va: int, end: int, top: int)
     for at, n in hw.batches(first, last):
         entries = hw.load_run(table, at, n)
         for lo, hi, leaves in _kinds(hw, entries, table.height, how):
-            start = table.va + (at + lo) * size
-            for i, j, part in _pieces(Span(start, start + (hi - lo) * size), Span(va, end), size):
+            start, stop = table.va + (at + lo) * size, table.va + (at + hi) * size
+            whole = va <= start and stop <= end
+            for i, j, part in ((0, hi - lo, None),) if whole else _pieces(Span(start, stop), Span(va, end), size):
                 piece = entries[lo + i : lo + j]
                 if part is None:
                     (_leaves if leaves else _children)(hw, how, table, at + lo + i, piece, top)
@@ -163,7 +164,7 @@ def _leaves(hw: Machine, how: Remover, table: Table, index: int, entries: U64, t
     frames: list[Span] = []
     _tell_unexpected(hw, how, entries, table.height)
     if how.free_storage is not None:
-        frames = entry_runs(hw.fmt, entries, table.height).frames(hw.fmt.pages_at(table.height))
+        frames = leaf_frames(hw.fmt, entries, table.height)
         if how.storage == "free-then-clear":
             hw.expect_clear(table, index, entries, how.where)
             how.free_storage(frames, table.height)
@@ -174,7 +175,8 @@ def _leaves(hw: Machine, how: Remover, table: Table, index: int, entries: U64, t
 
 
 def _tell_unexpected(hw: Machine, how: Remover, entries: U64, height: int) -> None:
-    if how.unexpected is None or int(np.bitwise_and.reduce(entries)) & how.expected:
+    all_have = int(entries[0]) if len(entries) == 1 else int(np.bitwise_and.reduce(entries))
+    if how.unexpected is None or all_have & how.expected:
         return
     absent = (entries != np.uint64(hw.fmt.empty[height])) & ((entries & np.uint64(how.expected)) == 0)
     for _ in range(int(np.count_nonzero(absent))):

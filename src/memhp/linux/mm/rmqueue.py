@@ -14,7 +14,7 @@ from memhp.hw.memory import Use
 from memhp.linux.mmzone import NOWHERE, Arrival, MigrateType, Zone
 from memhp.linux.place import kernel_function
 from memhp.linux.state import Kernel
-from memhp.spans import Span, SpanMap
+from memhp.spans import Span, SpanMap, SpanSet
 from memhp.units import align_down, align_up, div_round_up
 
 KERNEL_FILE = "mm/page_alloc.c"
@@ -55,9 +55,10 @@ def rmqueue(k: Kernel, zone: Zone, order: int, count: int, kind: MigrateType, *,
 @kernel_function(None)
 def put_free(zone: Zone, span: Span) -> None:
     """Put pages (PFNs) on the free lists of their pageblocks: ``__free_one_page()``."""
-    for part in zone.isolated.runs(*span):
+    isolated = list(zone.isolated.runs(*span))
+    for part in isolated:
         zone.isolated_free.add(*part)
-    for part in list(zone.isolated.gaps(*span)):
+    for part in SpanSet(isolated).gaps(*span) if isolated else (span,):
         zone.free.add(*part)
         _may_be_found(zone, part)
 
