@@ -1,12 +1,12 @@
 """Kernel zone or Movable: the auto-movable policy of ``memory_hotplug.online_policy``, and the default kernel zone.
 
-mm/memory_hotplug.c: ``auto_movable_zone_for_pfn()`` and what it rests on; memory groups by
-drivers/base/memory.c:walk_dynamic_memory_groups.
+mm/memory_hotplug.c: ``auto_movable_zone_for_pfn()`` and what it rests on.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from dataclasses import dataclass
 
+from memhp.linux.drivers.base.memory_groups import walk_dynamic_memory_groups
 from memhp.linux.mm.mmzone import for_each_zone
 from memhp.linux.mm.sparse import pfn_to_online_page
 from memhp.linux.mmzone import MemoryGroup, Zone, ZoneType
@@ -57,10 +57,9 @@ def auto_movable_can_online_movable(k: Kernel, nid: int | None, group: MemoryGro
         if zone.populated:
             stats.account_zone(zone)
     required = 0
-    for each in k.memory_groups.values():
-        if each.dynamic and each is not group and nid in (None, each.nid):
-            required += max(0, each.present_movable_pages * 100 // ratio - each.present_kernel_pages)
-            stats.movable -= each.present_movable_pages
+    for each in walk_dynamic_memory_groups(k, nid, group):
+        required += max(0, each.present_movable_pages * 100 // ratio - each.present_kernel_pages)
+        stats.movable -= each.present_movable_pages
     if stats.kernel_early <= required:
         return False
     kernel = stats.kernel_early - required

@@ -1,6 +1,7 @@
 """Memory groups: memory that comes and goes together, for the auto-movable policy: ``drivers/base/memory.c``."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from errno import EBUSY, EINVAL
 from itertools import count, filterfalse
@@ -75,6 +76,29 @@ def _load(k: Kernel, mgid: int) -> MemoryGroup | None:
 def memory_group_find_by_id(k: Kernel, mgid: int) -> MemoryGroup | None:
     """The group of that id, if there is one."""
     return _load(k, mgid)
+
+
+def walk_dynamic_memory_groups(k: Kernel, nid: int | None, excluded: MemoryGroup | None) -> Iterator[MemoryGroup]:
+    """The dynamic groups of a node, or of all nodes (None), without one of them, each as the walk comes to it.
+
+    Nothing keeps a driver from dropping the group that is looked at: each is found under RCU, and used without.
+    """
+    found = _first_dynamic(k, 0)
+    while found is not None:
+        mgid, group = found
+        if group is not excluded:
+            use_object(k.hw, group.slab, here())
+            if nid in (None, group.nid):
+                yield group
+        found = _first_dynamic(k, mgid + 1)
+
+
+def _first_dynamic(k: Kernel, start: int) -> tuple[int, MemoryGroup] | None:
+    """The first dynamic group from that id on, by its mark: ``xa_find()``."""
+    k.hw.reads(MEMORY_GROUPS)
+    groups = k.memory_groups
+    ids = range(start, max(groups, default=-1) + 1)
+    return next(((mgid, groups[mgid]) for mgid in ids if mgid in groups and groups[mgid].dynamic), None)
 
 
 @kernel_function(None)
