@@ -19,6 +19,7 @@ from memhp.hw.frame_doors import FrameDoors
 from memhp.hw.ledger import Ledger, TableCounts, Violation
 from memhp.hw.locks import LockDoors
 from memhp.hw.memory import PhysicalMemory, Use
+from memhp.hw.replaced import gone, leads_on
 from memhp.hw.runs import Bools, empty_rows, frame_spans, leaf_run
 from memhp.hw.shared import Counted
 from memhp.hw.stepper import Access, Faults, Stepper, of_fields
@@ -74,7 +75,9 @@ class Machine(LockDoors, FrameDoors, Clock):
         old = int(row[index])
         row[index] = value
         self._wrote(table, index, 1)
-        if old != value and old != self.fmt.empty[table.height]:
+        if old != value and old != (none := self.fmt.empty[table.height]):
+            if value != none and leads_on(self.fmt, self.memory.arena, table.height, old, value):
+                return
             self.tlb.unmap(table, index, np.array([old], dtype=np.uint64), where)
 
     def load_run(self, table: Table, index: int, count: int) -> U64:
@@ -110,7 +113,7 @@ class Machine(LockDoors, FrameDoors, Clock):
         self._wrote(table, index, len(values))
         none = np.uint64(self.fmt.empty[table.height])
         if (old != none).any() if none else old.any():
-            self.tlb.unmap(table, index, np.where(old != values, old, none), where)
+            self.tlb.unmap(table, index, gone(self.fmt, self.memory.arena, table.height, old, values), where)
 
     def _store_each(self, table: Table, index: int, values: U64, where: str) -> None:
         """Write entries one after the other, as many at once as the stepper lets through."""
@@ -125,12 +128,11 @@ class Machine(LockDoors, FrameDoors, Clock):
                 continue
             first, new = index + done, values[done : done + together]
             run = self._row(table, where)[first : first + together]
-            gone = np.flatnonzero((run != new) & (run != none))
-            old = run[gone]
+            old = gone(self.fmt, self.memory.arena, table.height, run, new)
             run[:] = new
             self._wrote(table, first, together)
-            for nr, at in enumerate(gone.tolist()):  # each by itself: laws name the entry that led there
-                self.tlb.unmap(table, first + at, old[nr : nr + 1], where)
+            for at in np.flatnonzero(old != none).tolist():  # each by itself: laws name the entry that led there
+                self.tlb.unmap(table, first + at, old[at : at + 1], where)
             done += together
 
     def fill_run(self, table: Table, index: int, values: U64, where: str = "") -> None:
