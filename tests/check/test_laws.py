@@ -10,20 +10,24 @@ import pytest
 import memhp
 from architectures import DIRECT_MAPPED
 from check import defects
-from check.machines import booted, config, grown, online, plug, unplug, with_process, without_choice
+from check.machines import RAM_START, booted, config, frames, grown, online, plug, unplug, with_process, without_choice
 from memhp import check
 from memhp.check import LAWS, Breach, check_all, notes_of, snapshot
+from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Flush
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
+from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType
 from memhp.linux.mm.kasan.init import (
     kasan_add_zero_shadow,
     kasan_mem_to_shadow,
     kasan_memory_per_shadow_page,
     kasan_remove_zero_shadow,
 )
+from memhp.linux.mm.memremap import memremap_pages, memunmap_pages
 from memhp.linux.mm.vmalloc import pcpu_create_chunk
 from memhp.linux.profiles import profile
+from memhp.spans import Span
 from memhp.units import GiB, KiB
 
 
@@ -207,3 +211,21 @@ def test_a_process_may_lack_what_its_kernel_never_promised() -> None:
     defects.process_lacks_an_entry(k)
     assert broken(check_all(k)) == {}
     assert [note.count for note in notes_of(k) if note.law == "processes"] == [1]
+
+
+@pytest.mark.parametrize("name", ["riscv64", "arm64"])
+def test_device_memory_in_the_last_section_of_boot_memory_is_none_of_memblocks(name: Arch) -> None:
+    """memremap_pages() does not tell memblock; sub-sections are there so that the two may share a section."""
+    kernel = config(name)
+    k = booted(kernel, kernel.section_size * 8 + kernel.section_size // 2)
+    end = RAM_START[name] + kernel.section_size * 8 + kernel.section_size // 2
+    half = Span(end, end + kernel.section_size // 2)
+    k.hw.plug(frames(k, half.start, half.size), Owner(Use.DEVICE, "pmem"))
+    mapping = DevPagemap(MemoryType.GENERIC, (half,))
+    memremap_pages(k, mapping, 0)
+    assert broken(check_all(k)) == {}
+    k.memblock.memory.set(*half, next(iter(k.memblock.memory))[2])
+    assert list(broken(check_all(k))) == ["memblock"]
+    k.memblock.memory.clear(*half)
+    memunmap_pages(k, mapping)
+    assert broken(check_all(k)) == {}

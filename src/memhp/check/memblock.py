@@ -9,19 +9,24 @@ from collections.abc import Iterator
 from memhp.check.law import Breach, Law, nothing_near
 from memhp.check.machine_view import MachineView, minus
 from memhp.check.snapshot import Snapshot
+from memhp.linux.mmzone import ZoneType
 from memhp.spans import Span, SpanSet
 
 NAME = "memblock"
 
 
 def find(look: MachineView, before: Snapshot | None) -> Iterator[Breach]:
-    """Memory that memblock lacks or still has. Device memory, which has no memory blocks, it is not told of."""
+    """Memory that memblock lacks or still has. Device memory it is not told of; that has no memory blocks, but may lie
+    in the last one of boot memory.
+    """
     if not look.k.config.has_memblock:
         return
     shift = look.k.config.page_shift
     memory = SpanSet.joined((start >> shift, end >> shift) for start, end, _ in look.k.memblock.memory)
     known = SpanSet.joined(look.spans(memory))
-    system = SpanSet(part for span in look.present for part in look.block_frames.runs(*span))
+    device = SpanSet(part for ref, pages in look.zone_pages.items() if ref.type is ZoneType.DEVICE for part in pages)
+    present = SpanSet(part for span in look.present for part in look.block_frames.runs(*span))
+    system = SpanSet(minus(present, device))
     for gap in minus(system, known):
         yield Breach(NAME, f"memblock does not know {_bytes(gap, shift)}, which is present", pfns=gap)
     for left in minus(known, system):
