@@ -18,6 +18,7 @@ from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot
 from memhp.explore.doors.run import KernelProgram, KernelRun
 from memhp.explore.engine.limits import Limits
+from memhp.explore.engine.search import search
 from memhp.explore.explored import explore
 from memhp.linux.state import Kernel
 
@@ -170,6 +171,31 @@ def test_who_raises_what_ctrl_c_would_is_told_as_such_where_ctrl_c_raises_someth
             explore(race(tmp_path / "other", does="raise Interrupted"), VARIANT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("time", range(1, 8))
+def test_an_end_that_is_wanted_while_an_actor_has_locks_is_heard_at_once(time: int) -> None:
+    """On its way out it gives them back: those are no steps, whether it does new ones or the same once more."""
+    left = time
+
+    def one(k: Kernel) -> None:
+        nonlocal left
+        with k.hw.locked("outer"), k.hw.locked("inner"):
+            left -= 1
+            if not left:
+                raise Interrupted
+            k.hw.reads("theirs")
+
+    def other(k: Kernel) -> None:
+        with k.hw.locked("inner"):
+            k.hw.atomic("theirs")
+        with k.hw.locked("outer"):
+            k.hw.atomic("theirs")
+
+    run = KernelProgram(kernel(), (one, other), ("one", "other")).run()
+    with pytest.raises(Interrupted):
+        search(run, Limits(), reduce=False)
+    assert not left
 
 
 def test_with_pythons_own_handler_it_may_be_ctrl_c(tmp_path: Path) -> None:

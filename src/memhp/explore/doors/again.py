@@ -5,12 +5,14 @@ found out is worth nothing.
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import sys
 from collections.abc import Hashable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from greenlet import getcurrent, greenlet
 
 from memhp.explore.doors.door_op import BEGIN, DoorOp, door_op
+from memhp.explore.doors.user_code import ends_it_all
 from memhp.explore.engine.fusion import MOST_ALONG
 from memhp.explore.engine.op import Op
 from memhp.hw.stepper import Access
@@ -71,7 +73,7 @@ class Again:
         self._running: greenlet | None = None
         self._came_to: dict[int, Hashable] = {}
         """By actor that waits for its turn: at which step."""
-        self._wrong: Exception | None = None
+        self._wrong: BaseException | None = None
         """What was raised within an actor and must be heard, whatever its code makes of that."""
 
     def resume(self, thread: int, running: greenlet, told: object) -> object:
@@ -93,6 +95,7 @@ class Again:
         """Wait until the actor's turn has come to take a step; the way that this is to go."""
         if getcurrent() is not self._running:
             self._raise(Astray("takes a step in a greenlet of its own"))
+        self._must_not_be_ending()
         self._came_to[self.thread] = came_to
         return int(self._hub.switch(op))
 
@@ -148,7 +151,17 @@ class Again:
         if op is not BEGIN and sort != (sort_of(op) if isinstance(op, DoorOp) else None):
             raise _another(sort, op)
 
+    def _must_not_be_ending(self) -> None:
+        """What is raised for an end of it all: what an actor undoes on its way out, in a ``finally``, is no step."""
+        error = sys.exc_info()[1]
+        while error is not None:
+            if ends_it_all(error):
+                self._wrong = error
+                raise error
+            error = error.__context__
+
     def _raise(self, error: Exception) -> NoReturn:
+        self._must_not_be_ending()
         self._wrong = self._wrong or error
         raise error
 

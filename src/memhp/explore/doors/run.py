@@ -378,6 +378,7 @@ class KernelRun:
         self.back(0)
         self.close()
         self.shared = shared
+        self._said.clear()  # what is watched may be another kernel, of which other things tell how it stands
         self._start()
 
     def is_lock(self, target: Hashable) -> bool:
