@@ -11,17 +11,21 @@ from bench.driver_pairs import driver_pairs
 from bench.states import KEPT, case_differs
 from memhp.claims.fix_witnesses import small_machine
 from memhp.explore.case import Configuration, Variant
-from memhp.explore.cases.actors import laws_hold
+from memhp.explore.cases.actors import laws_hold, refused
 from memhp.explore.cases.near_dimm import boot_near
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.engine.search import Limits, search
 from memhp.explore.engine.shortest import decide
 from memhp.explore.engine.verdict import Verdict
 from memhp.explore.lock_removal import removed, sites
+from memhp.hw.devices.backing import MachineBacking
+from memhp.hw.devices.virtio_mem import Geometry, VirtioMemDevice
 from memhp.linux.config import Config
 from memhp.linux.drivers.dax.bus import DevDax, align_store, devm_create_dev_dax
+from memhp.linux.drivers.virtio.virtio_mem import virtio_mem_probe
 from memhp.linux.lib import test_hmm as hmm
 from memhp.linux.mm import migrate_device, mm_types
+from memhp.linux.mm.memory_hotplug_online import generic_online_page, set_online_page_callback
 from memhp.linux.mm.migrate_device import do_anonymous_page, do_swap_page
 from memhp.linux.mm.mm_types import Mm, Rmap
 from memhp.linux.profiles import profile
@@ -189,3 +193,29 @@ def test_a_page_that_moves_to_a_device_while_its_memory_goes_is_waited_for_until
     failure = decide(replace(program, actors=(remove, move)).run()).failure
     assert failure is not None
     assert failure.reason == "deadlock: remove at wait for 1 references to the device's mapping"
+
+
+# Who decides which pages go online ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", ["linux-6.1", "linux-7.2"])
+def test_the_first_virtio_mem_device_and_another_driver_settle_under_one_lock_who_decides(release: str) -> None:
+    """drivers/virtio/virtio_mem.c:register_virtio_mem_device looks at its own list of devices, and at no callback."""
+    where = Configuration("x86_64", 4 * KiB, 48, release)
+    k = boot_near(Variant("as it is", "", "repaired", (where,)).config(where))
+
+    def probe(k: Kernel) -> None:
+        geometry = Geometry(8 * GiB, 4 * k.memory_block_size, 2 * MiB)
+        virtio_mem_probe(k, VirtioMemDevice(geometry, MachineBacking(k.hw, "vm0")), "virtio0")
+
+    def other(k: Kernel) -> None:
+        set_online_page_callback(k, generic_online_page)
+
+    program = KernelProgram(k, (refused(probe), refused(other)), ("probe", "other"))
+    run = program.run()
+    run.tell_apart(frozenset())
+    verdict = search(run, Limits(keep_behaviours=True))
+    run.close()
+    assert (verdict.word, verdict.failure) == ("safe", None)
+    answers = {said for said, *_ in verdict.coverage.behaviours}
+    assert answers == {(None, "refused"), ("refused", None)}

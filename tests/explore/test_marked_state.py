@@ -23,7 +23,6 @@ from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
 from memhp.linux.drivers.virtio.virtio_mem_state import MbState, VirtioMem
 from memhp.linux.mm.dev_pagemap import DevPagemap, MemoryType, Memremap
-from memhp.linux.mm.memory_hotplug_online import Onlining
 from memhp.linux.mm.memremap import memremap_pages
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.mm.rmqueue import arrive
@@ -270,9 +269,7 @@ def test_the_drivers_state_of_a_block_is_not_read_without_its_mutex() -> None:
     k = case("online-vs-unplug").program("sub-block-grow-online-ACK").kernel
 
     def device(k: Kernel) -> VirtioMem:
-        callback = k.statics(Onlining).online_page_callback
-        assert isinstance(callback, OnlinePages)
-        return callback.devices[0]
+        return k.statics(OnlinePages).devices[0]
 
     def reads(k: Kernel) -> None:
         blocks = device(k).sbm.blocks

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from memhp.spans import Span
 
-
 _span = lru_cache(maxsize=1 << 10)(Span)
 
 

@@ -30,7 +30,6 @@ from memhp.linux.drivers.virtio.virtio_mem import process_one_work, virtio_mem_p
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
 from memhp.linux.drivers.virtio.virtio_mem_state import Params, VirtioMem
 from memhp.linux.init import MachineSpec, Ram, start_kernel
-from memhp.linux.mm.memory_hotplug_online import Onlining
 from memhp.linux.profiles import MAINLINE
 from memhp.linux.state import Kernel
 from memhp.units import GiB, KiB
@@ -136,9 +135,7 @@ MODES = {
 
 def the_device(k: Kernel) -> VirtioMem:
     """The driver's state."""
-    callback = k.statics(Onlining).online_page_callback
-    assert isinstance(callback, OnlinePages)
-    return callback.devices[0]
+    return k.statics(OnlinePages).devices[0]
 
 
 def attach(k: Kernel, *, big_blocks: bool) -> VirtioMem:

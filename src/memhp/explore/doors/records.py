@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
-from memhp.linux.mm.memory_hotplug_online import Onlining
 from memhp.linux.state import Kernel
 
 
@@ -39,10 +38,8 @@ def without_records(k: Kernel) -> Iterator[None]:
 
 def _logs_of_devices(k: Kernel) -> Iterator[list[Any]]:
     """Of virtio-mem devices: the requests that they have answered."""
-    onlining = k._statics.get(Onlining)
-    callback = vars(onlining)["online_page_callback"] if onlining is not None else None
-    if isinstance(callback, OnlinePages):
-        for vm in list.__iter__(vars(callback)["devices"]):
-            log = getattr(vars(vm)["device"], "__dict__", {}).get("log")
-            if isinstance(log, list):
-                yield log
+    driver = k._statics.get(OnlinePages)
+    for vm in list.__iter__(vars(driver)["devices"]) if driver is not None else ():
+        log = getattr(vars(vm)["device"], "__dict__", {}).get("log")
+        if isinstance(log, list):
+            yield log

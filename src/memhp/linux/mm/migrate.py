@@ -112,7 +112,7 @@ def _first_kept(k: Kernel, start_pfn: int, end_pfn: int) -> int | None:
 
 def _kept(k: Kernel, pfn: int, tag: str) -> KernelError:
     """A page that a driver holds: the one that it is marked with, or that decides which pages go online."""
-    decides = k.statics(Onlining).online_page_callback
+    decides = vars(k.statics(Onlining))["online_page_callback"]  # for the advice: the kernel does not look
     keeper = tag or (file_of(decides) if decides is not None else "drivers/virtio/virtio_balloon.c")
     return KernelError(
         EBUSY,

@@ -17,7 +17,6 @@ from memhp.linux.drivers.virtio.virtio_mem_state import PLACE, BbState, VirtioMe
 from memhp.linux.kernel.rcu import rcu_read_lock, synchronize_rcu
 from memhp.linux.mm.alloc_contig import alloc_contig_range, free_contig_range
 from memhp.linux.mm.memory_hotplug_online import (
-    Onlining,
     generic_online_page,
     restore_online_page_callback,
     set_online_page_callback,
@@ -166,9 +165,8 @@ def virtio_mem_contains_range(k: Kernel, vm: VirtioMem, span: Span) -> bool:
 def register_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
     """Have the driver decide which pages of a device go to the buddy. Raises EINVAL when somebody else decides."""
     with k.hw.locked(MUTEX):
-        callback = k.statics(Onlining).online_page_callback
-        if not isinstance(callback, OnlinePages):
-            callback = OnlinePages()
+        callback = k.statics(OnlinePages)
+        if not callback.devices:
             set_online_page_callback(k, callback)
         k.hw.writes(DEVICES)
         callback.devices.append(vm)
@@ -177,8 +175,7 @@ def register_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
 def unregister_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
     """The driver no longer decides for a device, and nobody looks at it any more who would have asked it."""
     with k.hw.locked(MUTEX):
-        callback = k.statics(Onlining).online_page_callback
-        assert isinstance(callback, OnlinePages)
+        callback = k.statics(OnlinePages)
         k.hw.writes(DEVICES)
         callback.devices.remove(vm)
         if not callback.devices:
