@@ -13,7 +13,7 @@ from memhp.hw.memory import Arena
 
 
 def leads_on(fmt: Format, arena: Arena, height: int, old: int, new: int) -> bool:
-    """Whether `new`, put where the leaf `old` stood in a table of that height, leads to all frames that it led to, at the
+    """Whether `new`, put where the leaf `old` stood in a table of a height, leads to all frames that it led to, at the
     same addresses. No where `old` is no leaf.
     """
     if not fmt.is_leaf(old, height):
