@@ -14,7 +14,6 @@ from memhp.linux.init import MachineSpec, Ram, start_kernel
 from memhp.linux.mm.page_alloc import alloc_pages, free_pages
 from memhp.linux.set_memory import set_direct_map_default_noflush, set_direct_map_invalid_noflush
 from memhp.linux.state import Kernel
-from memhp.spans import Span
 from memhp.units import GiB, KiB
 
 X86 = Configuration("x86_64", 4 * KiB, 48, "linux-7.2")
@@ -36,9 +35,9 @@ def split_meanwhile(where: Configuration, *, unmaps: bool = False) -> KernelProg
     def split(k: Kernel) -> None:
         (set_direct_map_invalid_noflush if unmaps else set_direct_map_default_noflush)(k, page.start)
 
-    def frees_and_takes(k: Kernel) -> list[Span]:
+    def frees_and_takes(k: Kernel) -> int:
         free_pages(k, [mine], "test")
-        return list(alloc_pages(k, 0, 0, owner=OURS, where="test"))
+        return alloc_pages(k, 0, 0, owner=OURS, where="test")[0].start
 
     return KernelProgram(k, (split, frees_and_takes), ("split", "free and take"), check=None if unmaps else laws_hold)
 
