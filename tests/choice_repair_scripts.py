@@ -4,6 +4,11 @@
 from collections.abc import Callable
 
 from kernels import PLUG_AT, plug
+from memhp.linux.drivers.base.memory_groups import (
+    memory_group_register_dynamic,
+    memory_group_unregister,
+    walk_dynamic_memory_groups,
+)
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.base.notify import Chains
 from memhp.linux.drivers.hv.hv_balloon import balloon_probe, hot_add_req, hv_online_page
@@ -141,11 +146,18 @@ def backed_meanwhile(k: Kernel) -> int:
     return sum(end - start for start, end, flags in k.page_flags.runs(*pages) if flags & PageFlags.OFFLINE)
 
 
+def group_dropped(k: Kernel) -> None:
+    """Somebody goes through all memory groups, and then the driver of one drops it."""
+    mgid = memory_group_register_dynamic(k, 0, k.pages_per_block)
+    assert len(list(walk_dynamic_memory_groups(k, None, None))) == 1
+    memory_group_unregister(k, mgid)
+
+
 REPAIR_SCRIPTS: dict[str, Callable[[Kernel], object]] = {
     each.__name__: each
     for each in (
         no_section, split_refused, node_refused, last_memory_refused, big_blocks, sub_blocks, block_of_a_run,
         far_block, asked_while_removed, asked_without_usage, pool_taken_away, movable_comes_first,
-        backed_meanwhile,
+        backed_meanwhile, group_dropped,
     )
 }  # fmt: skip

@@ -198,6 +198,7 @@ WITNESSES: dict[str, tuple[Witness, ...]] = {
     "p2pdma_pgmap_freed": (x86("pool_taken_away", stepped=True),),
     "first_zone": (x86("movable_comes_first"),),
     "hv_backed_meanwhile": (x86("backed_meanwhile"),),
+    "memory_group_freed": (x86("group_dropped", stepped=True),),
     "vmap_huge_lock": (x86("huge_over_small", stepped=True),),
     "ptdump_mmap_lock": (x86("dump", stepped=True),),
     "memmap_counters": (x86("boot"),),

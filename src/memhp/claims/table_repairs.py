@@ -41,6 +41,11 @@ BACKED_BY_HALVES = (
     {"do": "hv-add", "size": "64M"},
 )
 POISONS = ({"do": "plug", "size": "256M", "at": "4G", "online": "movable"}, {"do": "poison", "at": "4G"})
+EMPTY_DEVICE_UNBOUND = (
+    {"do": "virtio-mem", "size": "1G"},
+    {"do": "plug", "size": "128M", "at": "4G", "online": True},
+    {"do": "unbind"},
+)
 BOOT_BLOCK = ({"do": "offline", "blocks": [20]}, {"do": "online", "blocks": [20]})
 TWO_ADDS_ONE_REMOVAL = (
     *({"do": "plug", "size": "128M", "at": at, "driver": "kmem"} for at in ("0xc0000000", "0xc8000000")),
@@ -127,5 +132,6 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType({
     "f-30": _repair(X86, BINDS_AND_UNBINDS, p2pdma_pgmap_freed="after-pool"),
     "f-31": _repair(X86, ONLINE_AND_REMOVE, first_zone="allowed"),
     "f-32": _repair(X86, BACKED_BY_HALVES, hv_backed_meanwhile="notifier"),
+    "f-33": _repair(AUTO_MOVABLE, EMPTY_DEVICE_UNBOUND, memory_group_freed="after-grace-period"),
 })  # fmt: skip
 """By finding."""

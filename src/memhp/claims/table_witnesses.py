@@ -22,6 +22,7 @@ from memhp.explore.cases.free_before_flush import CASE as FREE_BEFORE_FLUSH
 from memhp.explore.cases.hotadd_allocation_failure import CASE as ALLOCATION_FAILURE
 from memhp.explore.cases.hv_backing_vs_online import CASE as HV_BACKING
 from memhp.explore.cases.memory_block_lookup import CASE as BLOCK_LOOKUP
+from memhp.explore.cases.memory_groups_vs_unbind import CASE as MEMORY_GROUPS
 from memhp.explore.cases.online_vs_unplug import CASE as UNPLUG
 from memhp.explore.cases.p2pdma_dma_vs_unbind import CASE as P2PDMA
 from memhp.explore.cases.p2pdma_dma_vs_unbind import TAKEN
@@ -91,5 +92,6 @@ WITNESSES: dict[str, Called | Rehearsed | Raced] = {
     "f-30": _raced("f-30", P2PDMA, TAKEN, "x86_64-4K-48-linux-7.2"),
     "f-31": _raced("f-31", ZONELISTS, "online-seqlock", "arm64-64K-42-linux-7.2"),
     "f-32": _raced("f-32", HV_BACKING, "as-it-is", "x86_64-4K-48-linux-7.2"),
+    "f-33": _raced("f-33", MEMORY_GROUPS, "as-it-is", "x86_64-4K-48-linux-7.2"),
 }
 """What is broken, and the same repaired."""

@@ -26,6 +26,7 @@ FirstZone = Literal["any", "allowed"]
 BackedMeanwhile = Literal["left", "notifier"]
 PoolMapping = Literal["before-pool", "after-pool"]
 OnlinePageUsage = Literal["unlocked", "rcu"]
+MemoryGroupFreed = Literal["at-once", "after-grace-period"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,4 +106,9 @@ class RepairChoices(Choices):
         "Who gives pages to the buddy that Hyper-V's host backs after ``hv_online_page()`` was asked about them and "
         "before their sections are marked as online: nobody, or the driver's notifier once the block is online.",
         first("left"),
+    )
+    memory_group_freed: MemoryGroupFreed = choice(
+        "When ``memory_group_unregister()`` frees a group: at once, whoever is at it in "
+        "``walk_dynamic_memory_groups()``; or after a grace period, which that walk, within RCU, holds up.",
+        first("at-once"),
     )

@@ -15,6 +15,7 @@ from memhp.explore.cases import (
     memmap_first_section,
     memory_block_lookup,
     memory_error_vs_removal,
+    memory_groups_vs_unbind,
     memory_vs_cpu_hotplug,
     node_offline_vs_zone_walk,
     online_vs_unplug,
@@ -72,6 +73,7 @@ CASES: tuple[Case, ...] = (
     zone_span_vs_allocation.CASE,
     zonelists_vs_allocation.CASE,
     hv_backing_vs_online.CASE,
+    memory_groups_vs_unbind.CASE,
 )
 """Every case, in the order in which reports list them."""
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from errno import EBUSY, EINVAL
 from itertools import count, filterfalse
@@ -9,6 +10,7 @@ from itertools import count, filterfalse
 from memhp.errors import KernelError
 from memhp.hw.lifetime import kfree, use_object
 from memhp.hw.shared import marked
+from memhp.linux.kernel.rcu import kfree_rcu, rcu_read_lock
 from memhp.linux.mmzone import MemoryGroup
 from memhp.linux.place import here, kernel_function
 from memhp.linux.state import MEMORY_GROUPS, Kernel
@@ -64,7 +66,10 @@ def memory_group_unregister(k: Kernel, mgid: int) -> None:
     k.hw.atomic(MEMORY_GROUPS)
     k.memory_groups.pop(mgid, None)
     k.statics(Freed).groups[mgid] = group
-    kfree(k.hw, group.slab, here())
+    if k.config.profile.memory_group_freed == "at-once":
+        kfree(k.hw, group.slab, here())
+    else:
+        kfree_rcu(k.hw, group.slab, here())
 
 
 def _load(k: Kernel, mgid: int) -> MemoryGroup | None:
@@ -81,16 +86,18 @@ def memory_group_find_by_id(k: Kernel, mgid: int) -> MemoryGroup | None:
 def walk_dynamic_memory_groups(k: Kernel, nid: int | None, excluded: MemoryGroup | None) -> Iterator[MemoryGroup]:
     """The dynamic groups of a node, or of all nodes (None), without one of them, each as the walk comes to it.
 
-    Nothing keeps a driver from dropping the group that is looked at: each is found under RCU, and used without.
+    Nothing keeps a driver from dropping the group that is looked at: each is found under RCU, and used without, but in
+    a kernel that frees groups after a grace period.
     """
-    found = _first_dynamic(k, 0)
-    while found is not None:
-        mgid, group = found
-        if group is not excluded:
-            use_object(k.hw, group.slab, here())
-            if nid in (None, group.nid):
-                yield group
-        found = _first_dynamic(k, mgid + 1)
+    with nullcontext() if k.config.profile.memory_group_freed == "at-once" else rcu_read_lock(k.hw):
+        found = _first_dynamic(k, 0)
+        while found is not None:
+            mgid, group = found
+            if group is not excluded:
+                use_object(k.hw, group.slab, here())
+                if nid in (None, group.nid):
+                    yield group
+            found = _first_dynamic(k, mgid + 1)
 
 
 def _first_dynamic(k: Kernel, start: int) -> tuple[int, MemoryGroup] | None:
