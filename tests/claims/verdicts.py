@@ -146,4 +146,5 @@ VERDICTS = {
     "f-30": alike("reproduced", "devres frees p2p_pgmap before pci_p2pdma_release() runs", "linux-7.2"),
     "f-31": alike("reproduced", "get_page_from_freelist() does not look at the index of its first zone", "linux-7.2"),
     "f-32": alike("reproduced", "online_pages_range() marks sections behind its callback", "linux-7.2"),
+    "f-33": alike("reproduced", "memory_group_unregister() calls kfree(), and the walk holds no RCU", "linux-7.2"),
 }  # fmt: skip

@@ -14,6 +14,7 @@ from memhp.explore.cases.near_dimm import near_dimm
 from memhp.explore.doors.run import KernelProgram
 from memhp.explore.lock_removal import removed, sites
 from memhp.linux.drivers.base.memory import valid_zones
+from memhp.linux.drivers.base.memory_groups import memory_group_unregister
 from memhp.linux.drivers.base.memory_state import state_store
 from memhp.linux.drivers.virtio.virtio_mem_fake_offline import OnlinePages
 from memhp.linux.state import Kernel
@@ -33,6 +34,13 @@ def read_valid_zones(k: Kernel) -> str:
 
 def write_online_movable(k: Kernel) -> None:
     state_store(k, near_dimm(k).start // k.memory_block_size, "online_movable")
+
+
+def drop_the_group(k: Kernel) -> None:
+    """The end of unbinding, without what comes before."""
+    mgid = k.statics(OnlinePages).devices[0].mgid
+    assert mgid is not None
+    memory_group_unregister(k, mgid)
 
 
 def of(*actors: Callable[[Kernel], object], plugged: bool = False, policy: str = "auto-movable") -> Case:
@@ -86,7 +94,7 @@ def test_who_reads_valid_zones_meanwhile_meets_it_too_and_holds_no_lock_at_all()
 
 
 def test_two_who_go_through_the_groups_hold_up_one_grace_period() -> None:
-    case = of(read_valid_zones, read_valid_zones, unbind)
+    case = of(read_valid_zones, read_valid_zones, drop_the_group)
     assert counterexample(case, "as-it-is", SMALL)[0] == FREED
     assert decided(case, "grace-period", SMALL).word == "safe"
 

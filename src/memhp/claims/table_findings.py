@@ -367,11 +367,12 @@ CLAIMS = (
     _finding(
         "f-33", "the auto-movable policy looks at memory groups that virtio-mem frees", READ,
         "Have walk_dynamic_memory_groups() hold RCU from the first group to the last, and memory_group_unregister() "
-        "free by kfree_rcu(): no lock, and nobody waits.",
+        "free by kfree_rcu(): no lock, nobody waits, and a struct rcu_head more in each group.",
         "memhp explore memory-groups-vs-unbind --variant as-it-is",
         sources(
             "drivers/base/memory.c:walk_dynamic_memory_groups", "drivers/base/memory.c:memory_group_unregister",
-            "drivers/virtio/virtio_mem.c:virtio_mem_deinit_hotplug", "mm/memory_hotplug.c:auto_movable_can_online_movable",
+            "drivers/virtio/virtio_mem.c:virtio_mem_deinit_hotplug",
+            "mm/memory_hotplug.c:auto_movable_can_online_movable",
         ),
         "linux-7.2",
     ),

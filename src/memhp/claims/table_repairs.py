@@ -42,8 +42,9 @@ BACKED_BY_HALVES = (
 )
 POISONS = ({"do": "plug", "size": "256M", "at": "4G", "online": "movable"}, {"do": "poison", "at": "4G"})
 EMPTY_DEVICE_UNBOUND = (
+    {"do": "plug", "size": "128M", "at": "4G"},
     {"do": "virtio-mem", "size": "1G"},
-    {"do": "plug", "size": "128M", "at": "4G", "online": True},
+    {"do": "online"},
     {"do": "unbind"},
 )
 BOOT_BLOCK = ({"do": "offline", "blocks": [20]}, {"do": "online", "blocks": [20]})
@@ -69,6 +70,7 @@ BOOT_MEMORY_ONLY = {"bootmem_remove": "notifier"}
 RISCV = {"preset": "riscv-vm", "memory": "1G", "profile": "linux-7.2"}
 X86 = {"preset": "x86-vm", "memory": "2G", "profile": "linux-7.2"}
 ARM64 = {"preset": "arm64-vm", "memory": "2G", "profile": "linux-7.2"}
+AUTO_MOVABLE = {**X86, "boot": {"online_policy": "auto-movable"}}
 HOSTED = {"boot": {"memmap_on_memory": "Y"}}
 V5 = {"arch": "arm64", "page_size": "4K", "va_bits": 48, "memory": "4G", "profile": "arm64-hotremove-v5"}
 LOONGARCH = {"arch": "loongarch64", "page_size": "16K", "va_bits": 47, "memory": "4G", "profile": "linux-7.2"}

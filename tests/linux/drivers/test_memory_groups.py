@@ -1,12 +1,14 @@
 """The walk over dynamic memory groups: which it comes to, and in what order."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import kernel
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_groups import (
+    memory_group,
     memory_group_register_dynamic,
     memory_group_register_static,
     memory_group_unregister,
@@ -100,3 +102,17 @@ def test_a_group_that_comes_meanwhile_is_met_behind_and_not_before() -> None:
     memory_group_unregister(k, first)
     register(k, 0, dynamic=True)
     assert list(walk) == [k.memory_groups[third], k.memory_groups[fourth]]
+
+
+@pytest.mark.parametrize("freed", ["at-once", "after-grace-period"])
+def test_who_holds_on_to_a_group_without_rcu_finds_it_freed_sooner_or_later(freed: str) -> None:
+    """``mem->group`` is a plain pointer: kfree() and kfree_rcu() are alike to it when nobody else reads."""
+    chosen = profile("linux-7.2").choosing("x86_64", {"memory_group_freed": freed})
+    k = start_kernel(MachineSpec("one", Config("x86_64", chosen, 4 * KiB, 48), (Ram(0, GiB),)))
+    mgid = register(k, 0, dynamic=True)
+    memory_group(k, mgid)
+    assert not k.hw.violations
+    memory_group_unregister(k, mgid)
+    memory_group(k, mgid)
+    text = "memory_group is used, but drivers/base/memory.c:memory_group_unregister freed it"
+    assert [(one.law, one.text) for one in k.hw.violations] == [("use-after-free", text)]

@@ -333,7 +333,8 @@ def virtio_mem_timer_expired(k: Kernel, vm: VirtioMem, serial: int) -> None:
 def virtio_mem_remove(k: Kernel, vm: VirtioMem) -> None:
     """Unbind the driver. Memory that is still added stays, with the region claimed; partial offline blocks go.
 
-    From then on nobody lets go of the unplugged part of blocks that are online: they cannot go offline any more.
+    From then on nobody lets go of the unplugged part of blocks that are online: they cannot go offline any more. With
+    ``virtio_mem_deinit_hotplug()``.
     """
     with k.hw.locked(vm.hotplug_mutex), k.hw.locked(vm.removal_lock):
         vm.removing = True
