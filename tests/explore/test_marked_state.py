@@ -269,7 +269,7 @@ def test_the_drivers_state_of_a_block_is_not_read_without_its_mutex() -> None:
     k = case("online-vs-unplug").program("sub-block-grow-online-ACK").kernel
 
     def device(k: Kernel) -> VirtioMem:
-        return k.statics(OnlinePages).devices[0]
+        return k.statics(OnlinePages).virtio_mem_devices[0]
 
     def reads(k: Kernel) -> None:
         blocks = device(k).sbm.blocks

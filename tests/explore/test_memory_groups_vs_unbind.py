@@ -38,7 +38,7 @@ def write_online_movable(k: Kernel) -> None:
 
 def drop_the_group(k: Kernel) -> None:
     """The end of unbinding, without what comes before."""
-    mgid = k.statics(OnlinePages).devices[0].mgid
+    mgid = k.statics(OnlinePages).virtio_mem_devices[0].mgid
     assert mgid is not None
     memory_group_unregister(k, mgid)
 
@@ -49,7 +49,7 @@ def of(*actors: Callable[[Kernel], object], plugged: bool = False, policy: str =
     def built(variant: object, configuration: object) -> KernelProgram:
         k = build(variant, configuration).kernel  # type: ignore[arg-type]
         if plugged:
-            k.statics(OnlinePages).devices[0].device.resize(k.memory_block_size)
+            k.statics(OnlinePages).virtio_mem_devices[0].device.resize(k.memory_block_size)
             k.hw.advance(0)
         return KernelProgram(k, actors, tuple(str(number) for number in range(len(actors))), check=laws_hold)
 

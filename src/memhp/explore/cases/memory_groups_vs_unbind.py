@@ -38,7 +38,7 @@ def write_online(k: Kernel) -> Hashable:
 
 def unbind(k: Kernel) -> None:
     """``echo virtio1 > /sys/bus/virtio/drivers/virtio_mem/unbind``."""
-    virtio_mem_remove(k, k.statics(OnlinePages).devices[0])
+    virtio_mem_remove(k, k.statics(OnlinePages).virtio_mem_devices[0])
 
 
 def build(variant: Variant, configuration: Configuration) -> KernelProgram:

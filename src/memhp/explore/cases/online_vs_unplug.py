@@ -135,7 +135,7 @@ MODES = {
 
 def the_device(k: Kernel) -> VirtioMem:
     """The driver's state."""
-    return k.statics(OnlinePages).devices[0]
+    return k.statics(OnlinePages).virtio_mem_devices[0]
 
 
 def attach(k: Kernel, *, big_blocks: bool) -> VirtioMem:

@@ -39,7 +39,7 @@ def without_records(k: Kernel) -> Iterator[None]:
 def _logs_of_devices(k: Kernel) -> Iterator[list[Any]]:
     """Of virtio-mem devices: the requests that they have answered."""
     driver = k._statics.get(OnlinePages)
-    for vm in list.__iter__(vars(driver)["devices"]) if driver is not None else ():
+    for vm in list.__iter__(vars(driver)["virtio_mem_devices"]) if driver is not None else ():
         log = getattr(vars(vm)["device"], "__dict__", {}).get("log")
         if isinstance(log, list):
             yield log

@@ -139,9 +139,9 @@ def virtio_mem_online_page(k: Kernel, vm: VirtioMem, span: Span) -> None:
 
 @dataclass(eq=False)
 class OnlinePages:
-    """``virtio_mem_online_page_cb()`` with ``virtio_mem_devices``: all devices share one callback."""
+    """``virtio_mem_online_page_cb()`` of which all devices share one."""
 
-    devices: list[VirtioMem] = field(default_factory=list, metadata=marked(DEVICES))
+    virtio_mem_devices: list[VirtioMem] = field(default_factory=list, metadata=marked(DEVICES))
     """An RCU list."""
 
     @kernel_function(f"{PLACE}:virtio_mem_online_page_cb")
@@ -149,7 +149,7 @@ class OnlinePages:
         """Leave a run of pages to the device that it lies in; other memory goes to the buddy."""
         span = Span(pfn, pfn + nr_pages)
         with rcu_read_lock(k.hw):
-            vm = next((vm for vm in self.devices if virtio_mem_contains_range(k, vm, span)), None)
+            vm = next((vm for vm in self.virtio_mem_devices if virtio_mem_contains_range(k, vm, span)), None)
         if vm is None:
             generic_online_page(k, pfn, nr_pages)
         else:
@@ -166,10 +166,10 @@ def register_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
     """Have the driver decide which pages of a device go to the buddy. Raises EINVAL when somebody else decides."""
     with k.hw.locked(MUTEX):
         callback = k.statics(OnlinePages)
-        if not callback.devices:
+        if not callback.virtio_mem_devices:
             set_online_page_callback(k, callback)
         k.hw.writes(DEVICES)
-        callback.devices.append(vm)
+        callback.virtio_mem_devices.append(vm)
 
 
 def unregister_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
@@ -177,7 +177,7 @@ def unregister_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
     with k.hw.locked(MUTEX):
         callback = k.statics(OnlinePages)
         k.hw.writes(DEVICES)
-        callback.devices.remove(vm)
-        if not callback.devices:
+        callback.virtio_mem_devices.remove(vm)
+        if not callback.virtio_mem_devices:
             restore_online_page_callback(k, callback)
     synchronize_rcu(k.hw)
