@@ -9,6 +9,7 @@ import pytest
 
 from bench.driver_pairs import driver_pairs
 from bench.states import KEPT, case_differs
+from bench.virtio_mem_pairs import virtio_mem_pairs
 from memhp.claims.fix_witnesses import small_machine
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import laws_hold, refused
@@ -219,3 +220,18 @@ def test_the_first_virtio_mem_device_and_another_driver_settle_under_one_lock_wh
     assert (verdict.word, verdict.failure) == ("safe", None)
     answers = (None, "refused"), ("refused", None)
     assert verdict.coverage.behaviours == {(said, (), (None, None)) for said in answers}
+
+
+@pytest.mark.parametrize("site", ["register_virtio_mem_device MUTEX", "unregister_virtio_mem_device MUTEX"])
+def test_two_virtio_mem_devices_that_come_and_go_change_their_list_under_the_drivers_mutex(site: str) -> None:
+    """list_add_rcu() and list_del_rcu() write prev pointers as anything else: who goes through the list has no use for
+    them.
+    """
+    pairs = dict(virtio_mem_pairs())
+    program = pairs["virtio-mem, 0 memory blocks: bind | unbind"]()
+    assert decide(program.run()).word == "safe"
+    (place,) = (one for one in sites() if str(one).endswith(f":{site}"))
+    with removed(place):
+        failure = decide(program.run()).failure
+    assert failure is not None
+    assert failure.reason.startswith("data race: write of virtio_mem_last")

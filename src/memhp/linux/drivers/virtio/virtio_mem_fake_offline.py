@@ -143,6 +143,10 @@ class OnlinePages:
 
     virtio_mem_devices: list[VirtioMem] = field(default_factory=list, metadata=marked(DEVICES))
     """An RCU list."""
+    virtio_mem_last: VirtioMem | None = None
+    """Where the ``prev`` pointer of the list's head leads, a plain one: who goes through the list does not look there,
+    and who changes it has the mutex.
+    """
 
     @kernel_function(f"{PLACE}:virtio_mem_online_page_cb")
     def __call__(self, k: Kernel, pfn: int, nr_pages: int) -> None:
@@ -170,6 +174,7 @@ def register_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
             set_online_page_callback(k, callback)
         k.hw.writes(DEVICES)
         callback.virtio_mem_devices.append(vm)
+        callback.virtio_mem_last = vm
 
 
 def unregister_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
@@ -178,6 +183,7 @@ def unregister_virtio_mem_device(k: Kernel, vm: VirtioMem) -> None:
         callback = k.statics(OnlinePages)
         k.hw.writes(DEVICES)
         callback.virtio_mem_devices.remove(vm)
+        callback.virtio_mem_last = next(reversed(callback.virtio_mem_devices), None)
         if not callback.virtio_mem_devices:
             restore_online_page_callback(k, callback)
     synchronize_rcu(k.hw)
