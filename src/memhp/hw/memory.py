@@ -30,6 +30,9 @@ SMALL_COPY = 1 << 23
 ROOM = 32
 """Tables for which such a copy has room at first."""
 
+MOST_VIEWS = 1 << 12
+"""Rows that are kept as views."""
+
 RESERVATION = 1 << 36
 """Bytes of address space asked for at first for the arena; halved until the host grants it."""
 
@@ -107,7 +110,7 @@ class Arena:
         """Rows given back; their old contents are wiped when they are taken again."""
         self._index: tuple[U64, U64, U64] | None = None
         self._views: dict[int, U64] = {}
-        """By PFN: rows that were asked for, for as long as they are there."""
+        """By PFN: rows that were asked for last, for as long as they are there."""
         self.before_images: BeforeImages | None = None
         """Where tables are kept as they were before they are touched; None: nowhere."""
 
@@ -169,6 +172,8 @@ class Arena:
             return None
         if self.before_images is not None and pfn not in self.before_images:
             self.before_images.keep(Span(pfn, pfn + 1), self._rows[pfn + delta : pfn + delta + 1])
+        if len(self._views) >= MOST_VIEWS:
+            self._views.clear()
         row: U64 = self._views.setdefault(pfn, self._rows[pfn + delta])
         return row
 
