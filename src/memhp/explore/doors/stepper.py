@@ -149,9 +149,7 @@ class Doors(Again):
 
     def _shared_now(self) -> frozenset[Hashable] | None:
         """What actors share; None where this one takes no step along."""
-        if self.thread in self._tired or (self.along if self.listens else self._along_now()) >= MOST_ALONG:
-            return None
-        return self._shared
+        return None if self.thread in self._tired or self._along_now() >= MOST_ALONG else self._shared
 
     def _taken_along(self, count: int, touches: Touches) -> None:
         self.along += count
@@ -166,7 +164,7 @@ class Doors(Again):
         if self._waits_on:
             self._must_be_waited_on(access)
             return
-        if getcurrent() is self._hub:
+        if self.is_looked_on():
             return
         if not 0 <= access.entry < FEWEST_ENTRIES and isinstance(access.target, Table):
             self._must_be_entry(access.target, access.entry)
