@@ -262,25 +262,16 @@ class Format(Unchanging):
         if not self.reserved:
             return found
         if isinstance(entry, int):
-            bits, known = self._reserved_words[height]
-            word = entry & bits
-            if word not in known:
-                known[word] = any(
-                    word & rule.mask == rule.value and (not rule.any_of or word & rule.any_of != 0)
-                    for rule in self.reserved[height]
-                )
-            return known[word]
+            return any(
+                entry & rule.mask == rule.value and (not rule.any_of or entry & rule.any_of != 0)
+                for rule in self.reserved[height]
+            )
         some = int(np.bitwise_or.reduce(words, axis=None))
         for rule in self.reserved[height]:
             # Of many entries rarely any has the bits at all: one pass over them tells.
             if not rule.value & ~some and (not rule.any_of or rule.any_of & some):
                 found = found | (((words & rule.mask) == rule.value) & (not rule.any_of or (words & rule.any_of) != 0))
         return found
-
-    @cached_property
-    def _reserved_words(self) -> tuple[tuple[int, dict[int, bool]], ...]:
-        """By height: the bits by which single entries are reserved or not, and what was found of those seen."""
-        return tuple((reduce(or_, (rule.mask | rule.any_of for rule in rules), 0), {}) for rules in self.reserved)
 
     def is_leaf(self, entry: Entries, height: int) -> Truth:
         """Where an entry is valid and maps memory (rather than pointing to a table)."""
