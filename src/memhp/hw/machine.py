@@ -165,14 +165,17 @@ class Machine(LockDoors, FrameDoors, Clock):
 
     def _clear_each(self, table: Table, index: int, count: int, where: str, flush: FlushPlan | None) -> None:
         """Clear entries one after the other: whatever stands there by now goes."""
-        none = self.fmt.empty[table.height]
-        if flush is None and count > 1:
+        assert self.stepper is not None
+        none, size = self.fmt.empty[table.height], self.fmt.levels[table.height].size
+        if count > 1 and (flush is None or self.stepper.in_one_go):
             self._store_each(table, index, np.full(count, none, dtype=np.uint64), where)
+            if flush is not None:
+                self.flush_each(flush, table.va + index * size, size, count)
             return
         for i in range(index, index + count):
             self.store(table, i, none, where)
             if flush is not None:
-                self.flush_plan(flush, table.va + i * self.fmt.levels[table.height].size)
+                self.flush_plan(flush, table.va + i * size)
 
     def expect_clear(self, table: Table, index: int, values: U64, where: str) -> None:
         """Entries from `index` on, which hold `values`, go next; what they lead to is given back before they do."""
@@ -235,11 +238,8 @@ class Machine(LockDoors, FrameDoors, Clock):
     def _row(self, table: Table, where: str) -> U64:
         row = self.memory.arena.row(table.frame)
         if row is None:
-            self.violations.append(
-                Violation(
-                    "freed-table", f"frame {table.frame:#x} is used as a table at {table.va:#x} but holds none", where
-                )
-            )
+            text = f"frame {table.frame:#x} is used as a table at {table.va:#x} but holds none"
+            self.violations.append(Violation("freed-table", text, where))
             raise KernelBug(f"page-table access to frame {table.frame:#x}, which holds no table", place=where or "hw")
         return row
 
@@ -270,6 +270,21 @@ class Machine(LockDoors, FrameDoors, Clock):
         for count in self.faults.parts(end - start):
             yield start, count
             start += count
+
+    def alike(self, table: Table, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """As :meth:`batches`, for a loop that does with each entry of a table what it did with one like it before: for
+        the explorer it deals with those in one go of which nobody can tell.
+        """
+        if self.stepper is None:
+            yield from self.batches(start, end)
+        while self.stepper is not None and start < end:
+            self.stepper.comes_to(table, start)
+            yield start, 1
+            start += 1
+            if together := self.stepper.alike(table, start, end - start):
+                yield start, together
+                self.stepper.were_alike()
+                start += together
 
     def child(self, parent: Table, index: int, frame: int) -> Table:
         """The table that entry `index` of `parent` points to, when that entry holds `frame`."""
@@ -373,13 +388,16 @@ class Machine(LockDoors, FrameDoors, Clock):
 
     def flush_each(self, plan: FlushPlan, va: int, step: int, count: int) -> None:
         """Carry out the same plan `count` times, at addresses `step` bytes apart from `va` on."""
-        if self.stepper is not None:
+        if self.stepper is not None and not self.stepper.in_one_go:
             for i in range(count):
                 self.flush_plan(plan, va + i * step)
             return
-        self._count_flushes(plan.flush, count * plan.times, count * plan.pages)
         size = max(count * step, plan.pages << self.fmt.page_shift)
-        self.tlb.flush(plan.flush, Span(va, va + size) if plan.pages else ALL_ADDRESSES, self.cpu)
+        span = Span(va, va + size) if plan.pages else ALL_ADDRESSES
+        if self.stepper is not None and plan.times:
+            self.stepper.step(Access("flush", span))
+        self._count_flushes(plan.flush, count * plan.times, count * plan.pages)
+        self.tlb.flush(plan.flush, span, self.cpu)
 
     def _count_flushes(self, flush: Flush, times: int, pages: int) -> None:
         if times:

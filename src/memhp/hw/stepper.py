@@ -91,6 +91,20 @@ class Stepper(Protocol):
         tell whether each is filled once it was loaded, or all are when all were.
         """
 
+    in_one_go: bool
+    """Whether entries are being dealt with as :meth:`alike` has said."""
+
+    def comes_to(self, table: Table, index: int) -> None:
+        """A loop is about to deal with an entry that it has not looked at."""
+
+    def alike(self, table: Table, index: int, count: int) -> int:
+        """How many of `count` entries from `index` on the loop deals with in one go, for nobody can tell: as it did
+        with the two before them, which were like them. It says so afterwards: :meth:`were_alike`.
+        """
+
+    def were_alike(self) -> None:
+        """Those entries have been dealt with."""
+
     def fails(self, site: str) -> bool:
         """Whether the allocation at `site` fails this time."""
 
@@ -112,6 +126,18 @@ class EachAlone:
     def own(self, table: Table, index: int, count: int) -> int:
         """None."""
         return 0
+
+    in_one_go = False
+
+    def comes_to(self, table: Table, index: int) -> None:
+        """Nothing is noted."""
+
+    def alike(self, table: Table, index: int, count: int) -> int:
+        """None in one go."""
+        return 0
+
+    def were_alike(self) -> None:
+        """Never."""
 
 
 class Faults(Protocol):

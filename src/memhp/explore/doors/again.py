@@ -6,7 +6,7 @@ found out is worth nothing.
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from greenlet import getcurrent, greenlet
@@ -26,6 +26,10 @@ class Done(Protocol):
     op: DoorOp
     along: int
     """How many steps were taken along with it."""
+    alike: Mapping[int, tuple[int, int]]
+    """Where entries of a page table were dealt with in one go meanwhile, by the number of steps taken along before: how
+    many, and the steps of each.
+    """
     course: int
     """What :attr:`Again.course` said of the actor when they were done."""
 

@@ -69,7 +69,7 @@ def _touched(k: Kernel, access: Access) -> Touches:
     if access.kind == "look" and target == ALL_FRAMES:
         return ((("owners", "any"), SHARED),)
     if access.kind == "look":
-        return tuple((("owners", chunk), SHARED) for chunk in _chunks(target.start, target.end))
+        return tuple((("owners", chunk), SHARED) for chunk in chunks(target.start, target.end))
     return _frames_touched(k, access, target)
 
 
@@ -85,12 +85,12 @@ def _parts_touched(part: Part, mode: int) -> Touches:
     everywhere = ("part", part.name, "any")
     if mode == SHARED and part.end - part.start > LARGE:
         return ((everywhere, mode),)
-    touches = tuple((("part", part.name, chunk), mode) for chunk in _chunks(part.start, part.end))
+    touches = tuple((("part", part.name, chunk), mode) for chunk in chunks(part.start, part.end))
     return touches if mode == SHARED else (*touches, (everywhere, CHANGED))
 
 
-def _chunks(start: int, end: int) -> range:
-    """By number, the stretches of page frames that ``[start, end)`` touches."""
+def chunks(start: int, end: int) -> range:
+    """By number, the stretches of page frames that ``[start, end)`` touches, `OWNERS_CHUNK` each."""
     return range(start // OWNERS_CHUNK, (end - 1) // OWNERS_CHUNK + 1)
 
 
@@ -159,7 +159,7 @@ def _leads_touched(k: Kernel, table: Table, index: int, values: Sequence[int] | 
 
 def _leads_to(frames: Iterable[Span]) -> Touches:
     """What it meets that something comes to lead to these frames, or does no more: who frees them, before or after."""
-    return tuple((("leads", chunk), LEADS) for chunk in sorted({chunk for span in frames for chunk in _chunks(*span)}))
+    return tuple((("leads", chunk), LEADS) for chunk in sorted({chunk for span in frames for chunk in chunks(*span)}))
 
 
 @lru_cache(maxsize=8)
@@ -206,15 +206,15 @@ def _walk_touched(k: Kernel, access: Access, target: Span) -> Touches:
 
 def _frames_touched(k: Kernel, access: Access, frames: Span) -> Touches:
     kind = access.kind
-    chunks = _chunks(frames.start, frames.end)
-    touches: list[tuple[Hashable, int]] = [(("owners", chunk), ALONE) for chunk in chunks]
+    places = chunks(frames.start, frames.end)
+    touches: list[tuple[Hashable, int]] = [(("owners", chunk), ALONE) for chunk in places]
     touches.append((("owners", "any"), CHANGED))
     if kind == "claim":
         touches.append(("exposed", SHARED))
         tables = range(frames.start, frames.end) if frames.size == 1 or access.value else ()
         return (*touches, *((("frame", pfn), ALONE) for pfn in tables))
     if kind in ("release", "unplug"):
-        touches += (("unmapped", GIVES), ("flushed", GIVES), *((("leads", chunk), GIVES) for chunk in chunks))
+        touches += (("unmapped", GIVES), ("flushed", GIVES), *((("leads", chunk), GIVES) for chunk in places))
         arena = k.hw.memory.arena
         if frames.size == 1:
             touches.append((("frame", frames.start), ALONE))

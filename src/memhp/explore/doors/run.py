@@ -297,10 +297,10 @@ class KernelRun:
         changes = self._changes(thread) if self._watched else ()
         name = self.names[thread]
         told = trace_line.Step(thread, name, op.place, op.text, op.access, went, old, new, before, changes)
-        along, changed = self._stepper.along, tuple(self._stepper.changed)
+        along, alike, changed = self._stepper.along, self._stepper.alike_along, tuple(self._stepper.changed)
         course, pending = self._stepper.course.get(thread, 0), list(self.pending)
         self._done.append(
-            Taken(thread, choice, op, told, pending, self._enabled_now(), self.broken, along, course, changed)
+            Taken(thread, choice, op, told, pending, self._enabled_now(), self.broken, along, alike, course, changed)
         )
         self._live += 1
         self._look_for_rounds(thread)

@@ -7,27 +7,25 @@ rebuild a state, are not announced: an actor goes on with them for as long as th
 # SPDX-License-Identifier: GPL-2.0-or-later
 
 import sys
-from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from types import CodeType
 
-from greenlet import GreenletExit, getcurrent
+from greenlet import GreenletExit
 
-from memhp.errors import BadInput
 from memhp.explore.doors.again import Again, Done, sort_of
+from memhp.explore.doors.alike import AlikeEntries
 from memhp.explore.doors.containers import Container
 from memhp.explore.doors.door_op import DoorOp, door_op, place
-from memhp.explore.doors.footprint import FIELD_MODES, Touches, entries_in, loads_touched, stores_touched, touched
-from memhp.explore.doors.leading import Leading, mapping_areas
+from memhp.explore.doors.footprint import FIELD_MODES, touched
+from memhp.explore.doors.leading import Leading
 from memhp.explore.doors.marked_field import MarkedField
+from memhp.explore.doors.own_steps import OwnSteps
 from memhp.explore.doors.put_in import PutIn
-from memhp.explore.doors.table_lifetimes import SEEN, Ghost
+from memhp.explore.doors.table_lifetimes import SEEN
 from memhp.explore.doors.user_code import is_users
 from memhp.explore.doors.views import Keys
-from memhp.explore.engine.fusion import MOST_ALONG
-from memhp.explore.engine.op import SHARED
+from memhp.explore.doors.waits import Waits
 from memhp.explore.engine.races import Data
-from memhp.hw.format import U64
 from memhp.hw.locks import LockDoors
 from memhp.hw.machine import Machine
 from memhp.hw.stepper import Access, Fields, Part, of_fields
@@ -35,17 +33,13 @@ from memhp.hw.tlb import Table
 from memhp.linux.state import Kernel
 from memhp.spans import Span
 
-LOOKS = frozenset({"load", "look", "read", "touch"})
-"""Accesses that change nothing."""
-
-
 FEWEST_ENTRIES = 512
 """Of a page table below the root."""
 OWNERSHIP = frozenset({"plug", "claim", "release", "retag"})
 """Accesses that change who has frames, after which whose they are is known."""
 
 
-class Doors(Again):
+class Doors(AlikeEntries):
     """The stepper of a kernel under exploration.
 
     `built`: where page tables led before the first step. `failures`: the actors whose allocations may fail. `shared`:
@@ -62,100 +56,25 @@ class Doors(Again):
         again: Sequence[Done],
         written: set[Hashable],
     ) -> None:
-        super().__init__(again)
-        self._kernel = k
+        super().__init__(k, built, shared, again)
         self._failures = failures
-        self._shared = shared
         self.watched = reads_watched(shared)
         """Sorts of state whose reads are announced."""
         self._written = written
-        self.ghost = Ghost(k.hw, built, mapping_areas(k))
-        self._last: dict[int, Access] = {}
-        """By actor: its last step, where that may stand for what its code does next."""
         self._belonging: dict[int, tuple[Access | None, set[tuple[object, ...]]]] = {}
         """By actor: a step of its own, and what code of the user's has accessed since that belongs to that one."""
-        self.listens = False
-        """Whether it does a new step; what those do that are done once more is known."""
-        self.along = 0
-        """How many steps it has taken along since."""
-        self.changed: list[Access] = []
-        """Those of them that change something."""
-        self.touched: list[tuple[Hashable, int]] = []
-        """What they touch."""
         self.data_seen: dict[Data, str] = {}
         """Plain accesses to shared data since that step began; where and under which locks, if that is noted."""
         self.notes_places = False
         self.wrote_fields = False
         """Whether data was written since that step began, plain or in marked fields."""
-        self.is_ours = False
-        """Whether no code of a user's takes part, for whose loops more is looked at."""
         self.put_in: PutIn | None = None
         """What actors have put into the kernel's state, where they are a user's."""
         self._taken_in: dict[tuple[str, int], int] = {}
         """What actors have put there so far, by name and actor."""
-        self._ready: dict[int, tuple[Callable[[], bool], str]] = {}
-        """By actor: what it waits for, or did when it last waited, and on which name."""
-        self.given_up = False
-        self._waits_on = ""
-        """What an actor waits for, while it is looked at whether that has come: the wait is about that name alone."""
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Doors":
         raise TypeError("a kernel under exploration cannot be copied")
-
-    def _takes_along(self, access: Access, touches: Touches) -> bool:
-        """Whether a new step is the actor's own affair, and can be taken now."""
-        shared = self._shared_now()
-        if shared is None:
-            return False
-        for target, _ in touches:
-            if target in shared:
-                return False
-        if access.kind == "lock":
-            assert isinstance(access.target, str)
-            lock = self._kernel.hw.locks.get(access.target)
-            if lock is not None and not lock.can_take(self.thread, write=bool(access.value)):
-                return False
-        self._taken_along(1, touches)
-        self._goes(access)
-        if access.kind not in LOOKS:
-            self.changed.append(access)
-        return True
-
-    def _takes_loads_along(self, table: Table, index: int, count: int) -> int:
-        """How many of these loads, the first ones, are the actor's own affair; they are taken then."""
-        together = self._own_entries(self._shared_now(), table, index, min(count, MOST_ALONG - self.along))
-        if together:
-            self._taken_along(together, loads_touched(table, index, index + together))
-        return together
-
-    def _own_entries(self, shared: frozenset[Hashable] | None, table: Table, index: int, count: int) -> int:
-        """How many entries from `index` on, at most `count`, no other actor looks at or changes."""
-        if shared is None or ("frame", table.frame) in shared:
-            return 0
-        end = index + count
-        others = entries_in(shared).get(table.frame)
-        if others is not None:
-            end = min(end, next(iter(others[bisect_left(others, index) :]), end))
-        return max(end - index, 0)
-
-    def _own_stores(self, table: Table, index: int, values: U64) -> tuple[int, Touches]:
-        """How many of these stores, the first ones, are the actor's own affair, and what they touch."""
-        shared = self._shared
-        if shared is None or table.height:
-            return 0, ()
-        together = self._own_entries(shared, table, index, len(values))
-        touches = stores_touched(self._kernel, table, index, values[:together]) if together else ()
-        return (0, ()) if any(target in shared for target, _ in touches) else (together, touches)
-
-    def _shared_now(self) -> frozenset[Hashable] | None:
-        """What actors share; None where this one takes no step along."""
-        return None if self.thread in self._tired or self._along_now() >= MOST_ALONG else self._shared
-
-    def _taken_along(self, count: int, touches: Touches) -> None:
-        self.along += count
-        if self.along >= MOST_ALONG:
-            self._tired.add(self.thread)  # it takes none along from then on
-        self.touched += touches
 
     def step(self, access: Access) -> None:
         """An access is about to happen."""
@@ -191,12 +110,6 @@ class Doors(Again):
         if access.kind in SEEN:
             self.ghost.look(self._kernel.hw, access, where)
 
-    def _must_be_entry(self, table: Table, index: int) -> None:
-        """IndexError: a table has no such entry; counted from the end, as Python does, it would be another one."""
-        entries = self._kernel.hw.fmt.levels[table.height].entries
-        if not 0 <= index < entries:
-            raise IndexError(f"entry {index} of a page table of {entries}")
-
     def _knows(self, frames: object) -> bool:
         """Whether the actor's last step changed who has these frames."""
         last = self._last.get(self.thread)
@@ -208,10 +121,6 @@ class Doors(Again):
             and last.target.start <= frames.start
             and frames.end <= last.target.end
         )
-
-    def is_looked_on(self) -> bool:
-        """Whether it is no actor that runs, but who looks on: that is no access."""
-        return getcurrent() is self._hub
 
     def marked(self, *names: str, write: bool, by_cpu: bool = False, whole: bool = False) -> bool:
         """Fields are accessed that are not behind a lock: a step of its own, unless the code has just taken one itself
@@ -298,71 +207,11 @@ class Doors(Again):
                 if lock.held_by(self.thread)]  # fmt: skip
         return f"{place()} (holding {', '.join(held)})" if held else f"{place()} (holding no lock)"
 
-    def loads(self, table: Table, index: int, count: int) -> int:
-        """How many of these loads are steps that are taken along, and so happen now."""
-        self._must_be_entry(table, index)
-        if self.given_up:
-            raise GreenletExit
-        if self._waits_on:
-            self._must_be_waited_on(Access("load", table, index))
-        if self.is_looked_on():
-            return count
-        if self._to_take.get(self.thread):
-            together = min(self._to_take[self.thread], count)
-            self._to_take[self.thread] -= together
-        elif self.at < self._nr_again:
-            return 0
-        else:
-            together = self._takes_loads_along(table, index, count)
-        if together:
-            self._last.pop(self.thread, None)
-            self.ghost.look(self._kernel.hw, Access("load", table, index), place)
-        return together
-
-    def stores(self, table: Table, index: int, values: U64) -> int:
-        """How many of these stores are steps that are taken along, and so happen now."""
-        self._must_be_entry(table, index)
-        if self.given_up:
-            raise GreenletExit
-        left = self._to_take.get(self.thread, 0)
-        if not left and (self.at < self._nr_again or self._shared_now() is None):
-            return 0
-        together, touches = self._own_stores(table, index, values)
-        together = min(together, left or MOST_ALONG - self.along)
-        if not together:
-            return 0
-        written = Access("store", table, index, int.from_bytes(values[:together].tobytes(), "little"))
-        if left:
-            self._to_take[self.thread] -= together
-        else:
-            self._taken_along(together, touches)
-            self.changed.append(written)
-        self._goes(written)
-        self._last.pop(self.thread, None)
-        self.ghost.look(self._kernel.hw, Access("store", table, index, int(values[:together].max())), place)
-        return together
-
-    def own(self, table: Table, index: int, count: int) -> int:
-        """How many entries from `index` on are empty, and no other actor's affair; the same when that is done again."""
-        row = self._kernel.hw.memory.arena.row(table.frame)
-        shared = self._shared_now()
-        if table.height or row is None or shared is None or ("place", 0, table.va) in shared:
-            return 0
-        together = self._own_entries(shared, table, index, min(count, (MOST_ALONG - self._along_now()) // 2))
-        full = row[index : index + together] != self._kernel.hw.fmt.empty[0]
-        return int(full.argmax()) if full.any() else together
-
-    def _along_now(self) -> int:
-        """How many steps the actor has taken along with its last one."""
-        if self.listens:
-            return self.along
-        last = self._last_done.get(self.thread)
-        return 0 if last is None else last.along - self._to_take.get(self.thread, 0)
-
     def begins(self, thread: int, op: DoorOp) -> None:
         """An actor is about to do a new step."""
         self._may_be_tired(thread)
         self.doing, self.along, self.changed, self.touched, self.data_seen = op, 0, [], [], {}
+        self.alike_along = {}
         self.listens, self.wrote_fields = True, False
 
     def fails(self, site: str) -> bool:
@@ -376,48 +225,6 @@ class Doors(Again):
         turn = self._turn(sort_of(op))
         return (turn[1] if turn is not None else self._ask(op)) == 1
 
-    def wait(self, ready: Callable[[], bool], why: str, on: str) -> None:
-        """Go on when `ready()`, which looks at the shared field `on`."""
-        if self.given_up:
-            raise GreenletExit
-        if not on or not isinstance(on, str):
-            wanted = "on=, the name of the field that it looks at and others change"
-            raise BadInput(f"a wait for {why}: wanted {wanted}", where="wait")
-        if not callable(ready):
-            wanted = f"wanted a function that says whether to go on, not {type(ready).__name__}"
-            raise BadInput(f"a wait for {why}: {wanted}", where="wait")
-        self._ready[self.thread] = ready, on
-        self._last.pop(self.thread, None)
-        op = DoorOp(f"wait for {why}", ((("field", on), SHARED),), "")
-        op.blocking = op.waits = True
-        if self._turn(sort_of(op)) is None:
-            op.place = place()
-            self._ask(op)
-        if self.listens:
-            self.is_ready(self.thread)  # what is read there belongs to this step
-
-    def waited_by(self, thread: int) -> Callable[[], bool]:
-        """The function that says whether an actor may go on."""
-        return self._ready[thread][0]
-
-    def is_ready(self, thread: int) -> bool:
-        """Whether what an actor waits for has come. BadInput: that looks at more than it names."""
-        ready, self._waits_on = self._ready[thread]
-        made = len(self._kernel._statics)
-        try:
-            return ready()
-        finally:
-            self._waits_on = ""
-            while len(self._kernel._statics) > made:  # who looks changes nothing
-                self._kernel._statics.popitem()
-
-    def _must_be_waited_on(self, access: Access) -> None:
-        """BadInput: who waits looks at something else than the wait names."""
-        if access.target != self._waits_on or access.kind != "read":
-            does = door_op(access, ()).text
-            fix = "all that a wait looks at without a lock goes by one name"
-            self._raise(BadInput(f"a wait on {self._waits_on} does {does!r}", where="wait", fix=fix))
-
 
 def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:
     """Of what actors are known to share, the sorts of state whose reads are announced; None: all."""
@@ -429,7 +236,8 @@ def reads_watched(shared: frozenset[Hashable] | None) -> frozenset[str] | None:
 BEHIND_DOORS = ("memhp.hw.", "memhp.explore.doors.")
 """Modules that access what other code has asked them to."""
 
-WAITING = tuple(kind.__module__ for kind in (Doors, Again, Machine, LockDoors, MarkedField, Container, Keys))
+WAITED = Doors, AlikeEntries, OwnSteps, Waits, Again, Machine, LockDoors, MarkedField, Container, Keys
+WAITING = tuple(kind.__module__ for kind in WAITED)
 """The modules by whose functions an actor waits for its turn."""
 
 

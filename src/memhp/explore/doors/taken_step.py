@@ -1,6 +1,7 @@
 """A step that an actor has taken, and the state that it led to."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memhp.explore.doors import trace_line
@@ -22,6 +23,8 @@ class Taken:
     broken: str | None
     along: int
     """How many steps were taken along with it."""
+    alike: Mapping[int, tuple[int, int]]
+    """Where entries of a page table were dealt with in one go (:attr:`memhp.explore.doors.again.Done.alike`)."""
     course: int
     """What tells all that the actor has taken along so far from anything else."""
     changed: tuple[Access, ...]

@@ -78,7 +78,7 @@ def unmap(hw: Machine, root: Table, va: int, end: int, how: Remover) -> None:
     _unmap(hw, how, root, va, end, root.height)
 
 
-def gathered(how: Remover, *, storage_late: bool, tables_late: bool) -> tuple[Remover, Callable[[], None]]:
+def gathered(hw: Machine, how: Remover, *, storage_late: bool, tables_late: bool) -> tuple[Remover, Callable[[], None]]:
     """A removal as `how` says, and the call to be made behind the flush that ends it.
 
     What is to be freed late is kept until that call, for kernels that free only after a flush but make none for each
@@ -89,7 +89,9 @@ def gathered(how: Remover, *, storage_late: bool, tables_late: bool) -> tuple[Re
 
     def keep_storage(frames: list[Span], height: int) -> None:
         assert storage is not None
-        late.append(partial(storage, frames, height))
+        pages = hw.fmt.pages_at(height)
+        parts = _leaf_by_leaf(frames, pages) if hw.is_watched else [frames]
+        late.extend(partial(storage, part, height) for part in parts)
 
     def keep_tables(frames: list[Span], height: int) -> None:
         late.append(partial(table, frames, height))
@@ -105,12 +107,15 @@ def gathered(how: Remover, *, storage_late: bool, tables_late: bool) -> tuple[Re
     return how, free
 
 
+def _leaf_by_leaf(frames: list[Span], pages: int) -> Iterator[list[Span]]:
+    """The frames of each leaf by themselves, as a loop over leaves that is looked at step by step frees them."""
+    return ([Span(first, first + pages)] for span in frames for first in range(span.start, span.end, pages))
+
+
 @part_of_descent("unmap")
 def _unmap(hw: Machine, how: Remover, table: Table, va: int, end: int, top: int) -> None:
     size = hw.fmt.levels[table.height].size
-    first = (va - table.va) // size
-    last = -(-(end - table.va) // size)
-    for at, n in hw.batches(first, last):
+    for at, n in _in_turn(hw, how, table, va, end):
         entries = hw.load_run(table, at, n)
         for lo, hi, leaves in _kinds(hw, entries, table.height, how):
             start, stop = table.va + (at + lo) * size, table.va + (at + hi) * size
@@ -125,6 +130,20 @@ def _unmap(hw: Machine, how: Remover, table: Table, va: int, end: int, top: int)
                     _leaves(hw, how, table, at + lo + i, piece, top)
     if table.height == 0:
         _flush_leaf_table(hw, how, va, end - va, 1)
+
+
+def _in_turn(hw: Machine, how: Remover, table: Table, va: int, end: int) -> Iterator[tuple[int, int]]:
+    """How a removal of ``[va, end)`` (bytes) goes through a table: (index, count). Entries of which it takes a part
+    come alone, and all do that are to be cleared after what they lead to was freed.
+    """
+    size = hw.fmt.levels[table.height].size
+    first, last = (va - table.va) // size, -(-(end - table.va) // size)
+    if hw.whole_tables or how.storage == "free-then-clear":
+        return hw.batches(first, last)
+    start, stop = -(-(va - table.va) // size), (end - table.va) // size
+    if start >= stop:
+        return hw.batches(first, last)
+    return itertools.chain(hw.batches(first, start), hw.alike(table, start, stop), hw.batches(stop, last))
 
 
 def _kinds(hw: Machine, entries: U64, height: int, how: Remover) -> Iterator[tuple[int, int, bool]]:
@@ -288,7 +307,7 @@ def _free_empty(hw: Machine, how: Remover, table: Table, va: int, end: int, limi
     size = hw.fmt.levels[table.height].size
     first = (va - table.va) // size
     last = -(-(end - table.va) // size)
-    for at, n in hw.batches(first, last):
+    for at, n in hw.alike(table, first, last):
         entries = hw.load_run(table, at, n)
         for lo, hi, leaves in _kinds(hw, entries, table.height, how):
             if leaves:

@@ -120,7 +120,7 @@ def kasan_remove_zero_shadow(k: Kernel, start: int, size: int) -> None:
         where=f"{KERNEL_FILE}:kasan_remove_zero_shadow",
     )
     flushed = k.config.profile.kasan_table_freed == "after-flush"
-    how, free_gathered = gathered(how, storage_late=False, tables_late=flushed)
+    how, free_gathered = gathered(k.hw, how, storage_late=False, tables_late=flushed)
     unmap(k.hw, k.init_mm, *shadow, how)
     if flushed:
         k.port.flush_tlb_all(k)

@@ -155,7 +155,7 @@ def vmemmap_free(k: Kernel, start: int, end: int, altmap: VmemAltmap | None) -> 
         table_flush=FlushPlan(FLUSH_TLB_ALL),
         where=FREE,
     )
-    how, free_gathered = gathered(how, storage_late=True, tables_late=False)
+    how, free_gathered = gathered(k.hw, how, storage_late=True, tables_late=False)
     unmap(k.hw, k.init_mm, span.start, span.end, how)
     flush_tlb_all(k)
     free_gathered()

@@ -209,6 +209,7 @@ def remove_pgd_mapping(k: Kernel, va: int, end: int, how: Remover, calls: int) -
     record = riscv(k.config)
     once = record.leaf_flush == "none"
     how, free_gathered = gathered(
+        k.hw,
         how,
         storage_late=once and record.storage_freed == "after-flush",
         tables_late=once and record.table_freed == "after-flush",

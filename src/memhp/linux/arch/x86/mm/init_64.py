@@ -171,6 +171,7 @@ def remove_pagetable(k: Kernel, span: Span, how: Remover, calls: int = 1) -> Non
     record = x86(k.config)
     once = record.leaf_flush == "none"
     how, free_gathered = gathered(
+        k.hw,
         how,
         storage_late=once and record.storage_freed == "after-flush",
         tables_late=once and record.table_freed == "after-flush",
