@@ -1,11 +1,13 @@
 """Of a run of leaves that are cleared one like the other, most go in one go, and nobody can tell."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Callable, Hashable
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
+import numpy as np
 import pytest
 
 from memhp.explore.case import Configuration, Variant
@@ -14,6 +16,7 @@ from memhp.explore.cases.actors import boot
 from memhp.explore.doors.alike import AlikeEntries
 from memhp.explore.doors.run import Actor, KernelProgram, KernelRun
 from memhp.explore.engine.limits import Limits
+from memhp.explore.engine.op import Stretch
 from memhp.explore.engine.search import search
 from memhp.hw.memory import Owner, Use
 from memhp.hw.tlb import Flush, FlushPlan, Table
@@ -58,7 +61,10 @@ def remover(k: Kernel, *, storage: bool, flush: bool) -> Remover:
         free_pages(k, frames, PLACE)
 
     return Remover(
-        free_table=free, free_storage=free if storage else None, leaf_flush=(FLUSH,) if flush else (), table="kept"
+        free_table=free,
+        free_storage=free if storage else None,
+        leaf_flush=(FLUSH, FLUSH) if flush else (),
+        table="kept",
     )
 
 
@@ -192,6 +198,79 @@ def test_what_was_dealt_with_in_one_go_is_again_when_it_is_done_once_more(one_by
     assert in_one_go(run) == [LEAVES - 2]
     one_by_one()
     assert there_and_back(run_of(removes, looks)) == ended
+
+
+def sorts(k: Kernel) -> None:
+    """Entries that lead nowhere, but are not empty, before empty ones."""
+    table = k.statics(Leaves).table(k)
+    k.hw.clear_run(table, FIRST, LEAVES, PLACE, FLUSH)
+    k.hw.store_run(table, FIRST, np.array([1, 1], dtype=np.uint64), PLACE)
+
+
+def test_empty_entries_are_not_dealt_with_like_those_before_them_that_are_neither_leaf_nor_empty(
+    one_by_one: Callable[[], None],
+) -> None:
+    run = run_of(removes, prepare=sorts)
+    ended = alone(run)
+    assert in_one_go(run) == [LEAVES - 4]
+    one_by_one()
+    assert alone(run_of(removes, prepare=sorts)) == ended
+
+
+@pytest.mark.parametrize("pages", [1, 5])
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_translations_left_from_before_go_with_the_flush_that_they_go_with_one_by_one(
+    times: int, pages: int, one_by_one: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A translation of an entry behind those that are cleared is there still; only the last flush reaches it."""
+    monkeypatch.setattr(sys.modules[__name__], "FLUSH", FLUSH._replace(times=times, pages=pages))
+    actor = partial(removes, storage=False, count=LEAVES - 2)
+
+    def left(k: Kernel) -> None:
+        k.hw.clear_run(k.statics(Leaves).table(k), FIRST + LEAVES - 1, 1, PLACE)
+
+    run = run_of(actor, prepare=left)
+    ended = alone(run), len(run._kernel.hw.tlb.stale)
+    one_by_one()
+    single = run_of(actor, prepare=left)
+    assert (alone(single), len(single._kernel.hw.tlb.stale)) == ended
+
+
+def upper(k: Kernel) -> Table:
+    """A table of 2 MiB leaves, under which a table of base pages would be that of :class:`Leaves`."""
+    return Table(k.statics(Leaves).frame, 1, k.layout.vmalloc.span.start >> 30 << 30)
+
+
+def removes_upper(k: Kernel) -> None:
+    table, size = upper(k), k.hw.fmt.levels[1].size
+    start = table.va + FIRST * size
+    unmap(k.hw, table, start, start + LEAVES * size, remover(k, storage=False, flush=True))
+
+
+def fill_upper(k: Kernel) -> None:
+    leaves = k.statics(Leaves)
+    k.hw.clear_run(leaves.table(k), FIRST, LEAVES, PLACE, FLUSH)
+    k.hw.store_leaves(upper(k), FIRST, LEAVES, leaves.pages.start >> 9 << 9, 0)
+
+
+def test_leaves_above_base_pages_touch_what_they_do_one_by_one(one_by_one: Callable[[], None]) -> None:
+    run = run_of(removes_upper, prepare=fill_upper)
+    run.step(0, 0)
+    together, touched = in_one_go(run), set(apart(run.touched_along))
+    one_by_one()
+    single = run_of(removes_upper, prepare=fill_upper)
+    single.step(0, 0)
+    assert sum(together) > LEAVES // 2
+    assert touched == set(apart(single.touched_along))
+
+
+def apart(touched: Iterable[tuple[Hashable, int]]) -> Iterator[tuple[Hashable, int]]:
+    """What was touched, of stretches each part by itself."""
+    for target, mode in touched:
+        if isinstance(target, Stretch):
+            yield from (((*target.of, at), mode) for at in range(target.start, target.end))
+        else:
+            yield target, mode
 
 
 def loads(k: Kernel, at: int) -> int:

@@ -164,7 +164,7 @@ class Machine(LockDoors, FrameDoors, Clock):
         self._clear(run, table, index, where, flush, ALL_BITS)
 
     def _clear_each(self, table: Table, index: int, count: int, where: str, flush: FlushPlan | None) -> None:
-        """Clear entries one after the other: whatever stands there by now goes."""
+        """Clear entries one after the other, or all before any flush if they go in one go: whatever stands there."""
         assert self.stepper is not None
         none, size = self.fmt.empty[table.height], self.fmt.levels[table.height].size
         if count > 1 and (flush is None or self.stepper.in_one_go):
@@ -272,9 +272,7 @@ class Machine(LockDoors, FrameDoors, Clock):
             start += count
 
     def alike(self, table: Table, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """As :meth:`batches`, for a loop that does with each entry of a table what it did with one like it before: for
-        the explorer it deals with those in one go of which nobody can tell.
-        """
+        """As :meth:`batches`, for a loop over entries of which many are alike: in one go where nobody can tell."""
         if self.stepper is None:
             yield from self.batches(start, end)
         while self.stepper is not None and start < end:
@@ -282,8 +280,11 @@ class Machine(LockDoors, FrameDoors, Clock):
             yield start, 1
             start += 1
             if together := self.stepper.alike(table, start, end - start):
-                yield start, together
-                self.stepper.were_alike()
+                try:
+                    yield start, together
+                    self.stepper.were_alike()
+                finally:
+                    self.stepper.in_one_go = False
                 start += together
 
     def child(self, parent: Table, index: int, frame: int) -> Table:
@@ -388,13 +389,13 @@ class Machine(LockDoors, FrameDoors, Clock):
 
     def flush_each(self, plan: FlushPlan, va: int, step: int, count: int) -> None:
         """Carry out the same plan `count` times, at addresses `step` bytes apart from `va` on."""
-        if self.stepper is not None and not self.stepper.in_one_go:
-            for i in range(count):
+        if not plan.times or (self.stepper is not None and not self.stepper.in_one_go):
+            for i in range(count if plan.times else 0):
                 self.flush_plan(plan, va + i * step)
             return
         size = max(count * step, plan.pages << self.fmt.page_shift)
         span = Span(va, va + size) if plan.pages else ALL_ADDRESSES
-        if self.stepper is not None and plan.times:
+        if self.stepper is not None:
             self.stepper.step(Access("flush", span))
         self._count_flushes(plan.flush, count * plan.times, count * plan.pages)
         self.tlb.flush(plan.flush, span, self.cpu)

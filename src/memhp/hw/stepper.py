@@ -95,7 +95,9 @@ class Stepper(Protocol):
     """Whether entries are being dealt with as :meth:`alike` has said."""
 
     def comes_to(self, table: Table, index: int) -> None:
-        """A loop is about to deal with an entry that it has not looked at."""
+        """A loop is about to deal with an entry. What it has come to last counts: of a table that leads to another
+        through which it goes meanwhile, nothing is known afterwards.
+        """
 
     def alike(self, table: Table, index: int, count: int) -> int:
         """How many of `count` entries from `index` on the loop deals with in one go, for nobody can tell: as it did

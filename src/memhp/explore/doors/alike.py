@@ -9,13 +9,13 @@ that tell every step know no difference. Bulk work costs what tables do, not wha
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from memhp.explore.doors.again import Done
 from memhp.explore.doors.door_op import DoorOp
-from memhp.explore.doors.footprint import chunks
+from memhp.explore.doors.footprint import UNMAPS, chunks
 from memhp.explore.doors.leading import Leading
 from memhp.explore.doors.own_steps import OwnSteps
 from memhp.explore.engine.fusion import MOST_ALONG
@@ -113,6 +113,8 @@ class AlikeEntries(OwnSteps):
         """They have been dealt with: so many steps are taken along as if each had been by itself."""
         self.in_one_go = False
         known = self.alike_along if self.listens else self._last_done[self.thread].alike
+        if self._begun not in known:
+            raise AssertionError("an entry that was dealt with together with others took a turn of its own")
         together, steps = known[self._begun]
         more = together * steps - (self._along_now() - self._begun)
         if more < 0:
@@ -144,11 +146,14 @@ class AlikeEntries(OwnSteps):
         if count < 1 or shared is None or row is None or hw.violations or table.height == hw.fmt.root_height:
             return 0
         count = _same(hw.fmt, entry, row[first : first + self._own_entries(shared, table, first, count)])
-        touches = dict.fromkeys(target for target, _ in self.touched[entry.touched :])
+        touched = [(target, mode) for target, mode in self.touched[entry.touched :] if isinstance(target, tuple)]
+        touches = dict.fromkeys(target for target, _ in touched)
+        flushes = any(target[0] == "translations" and mode != UNMAPS for target, mode in touched)
         pfn, pages = _leads_to(hw.fmt, entry.value, table.height), hw.fmt.pages_at(table.height)
-        if pfn is not None and any(target[0] == "owners" for target in touches if isinstance(target, tuple)):
-            if hw.tlb.stale:
-                return 0
+        frees = pfn is not None and any(target[0] == "owners" for target in touches)
+        if (frees or flushes) and hw.tlb.stale:
+            return 0  # what is freed could be reached, or a flush of many may drop more or less than one for each
+        if pfn is not None and frees:
             count = self._freed_alike(entry.pages, Span(pfn + pages, pfn + pages * (count + 1))) // pages
         frames = Span(0, 0) if pfn is None else Span(pfn + pages, pfn + pages * (count + 1))
         places = range(first, first + count)
@@ -202,8 +207,10 @@ def _same(fmt: Format, entry: Entry, values: U64) -> int:
     """
     height, value = entry.table.height, entry.value
     pfn = _leads_to(fmt, value, height)
+    if pfn is None and not fmt.is_none(value, height):
+        return 0  # a table, or what hardware faults on
     if pfn is None:
-        expected: U64 = np.full(len(values), value if fmt.is_none(value, height) else ~value & 1, dtype=np.uint64)
+        expected: U64 = np.full(len(values), value, dtype=np.uint64)
     else:
         attributes = int(fmt.attributes(value, height))
         if attributes | int(fmt.encode_pfn(pfn)) != value:
@@ -232,14 +239,18 @@ def _levels_in(shared: frozenset[Hashable]) -> frozenset[Hashable]:
     return frozenset(one[1] for one in shared if isinstance(one, tuple) and one[0] == "level")
 
 
+@lru_cache(maxsize=8)
+def _frames_in(shared: frozenset[Hashable]) -> tuple[int, ...]:
+    """The frames that actors are known to share as page tables."""
+    return tuple(one[1] for one in shared if isinstance(one, tuple) and one[0] == "frame")
+
+
 def _meets(
-    shared: frozenset[Hashable], target: Hashable, entry: Entry, places: Iterable[int], frames: Span, size: int
+    shared: frozenset[Hashable], target: tuple[Any, ...], entry: Entry, places: Iterable[int], frames: Span, size: int
 ) -> bool:
     """Whether something is shared that the entries at `places`, which lead to `frames`, touch where `entry` has touched
     `target`; each translates `size` bytes.
     """
-    if not isinstance(target, tuple):
-        return False
     sort, *of = target
     if sort in ("owners", "leads") and of != ["any"]:
         return any((sort, chunk) in shared for chunk in chunks(*frames))
@@ -249,7 +260,7 @@ def _meets(
     if sort == "level":
         return of[0] in _levels_in(shared)
     if sort == "frame" and of[0] != entry.table.frame:
-        return any((sort, frame) in shared for frame in range(*frames))
+        return any(frame in frames for frame in _frames_in(shared))
     if sort == "place" and of[0] != entry.table.height:
         return any((sort, of[0], entry.table.va + place * size) in shared for place in places)
     return False

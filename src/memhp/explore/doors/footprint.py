@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from memhp.explore.doors.leading import mapping_areas
-from memhp.explore.doors.table_lifetimes import WRITES, Ghost, links_touched
+from memhp.explore.doors.table_lifetimes import INIT_MM, LINKS, WRITES, Ghost, links_touched
 from memhp.explore.engine.counter_marks import change_touches, read_touches
 from memhp.explore.engine.op import ALONE, SHARED, Stretch
 from memhp.hw.format import U64
@@ -128,17 +128,19 @@ def loads_touched(table: Table, start: int, end: int) -> Touches:
 
 
 def stores_touched(k: Kernel, table: Table, index: int, values: U64) -> Touches:
-    """What stores of these values touch, to entries from `index` on of a table of the lowest level."""
+    """What stores of these values touch, to entries from `index` on; where these lead to no tables, before or after."""
     hw = k.hw
     end = index + len(values)
     touches = loads_touched(table, index, end)
     touches = (touches[0], (touches[1][0], ALONE))
+    size = hw.fmt.levels[table.height].size
     if values.any():
-        touches += ((("place", 0, table.va), WRITES), *_leads_touched(k, table, index, values))
+        touches += ((("place", table.height, table.va), WRITES), *_leads_touched(k, table, index, values))
+    if table.height and table.mm == INIT_MM:
+        touches += tuple((("place", table.height - 1, table.va + at * size), LINKS) for at in range(index, end))
     row = hw.memory.arena.row(table.frame)
     was_valid = True if row is None else (row[index:end] & np.uint64(hw.fmt.valid)).any()
     if was_valid:
-        size = hw.fmt.levels[0].size
         span = Span(table.va + index * size, table.va + end * size)
         touches += (*_translations(k, span, UNMAPS), ("unmapped", UNMAPS))
     return touches

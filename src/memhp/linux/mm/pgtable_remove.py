@@ -82,7 +82,8 @@ def gathered(hw: Machine, how: Remover, *, storage_late: bool, tables_late: bool
     """A removal as `how` says, and the call to be made behind the flush that ends it.
 
     What is to be freed late is kept until that call, for kernels that free only after a flush but make none for each
-    leaf: ``struct mmu_gather`` does so for user mappings.
+    leaf: ``struct mmu_gather`` does so for user mappings. Where steps are looked at, the frames of each leaf are a call
+    of their own, however many leaves were cleared in one go.
     """
     late: list[Callable[[], None]] = []
     storage, table = how.free_storage, how.free_table
