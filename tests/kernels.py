@@ -9,6 +9,7 @@ from typing import Any
 from memhp.errors import KernelError
 from memhp.hw.memory import Owner, Use
 from memhp.hw.stepper import Access, EachAlone
+from memhp.hw.tlb import Table
 from memhp.linux.choices import Arch
 from memhp.linux.config import Config
 from memhp.linux.drivers.base.memory_devices import walk_memory_blocks
@@ -61,6 +62,12 @@ def plug(k: Kernel, size: int, at: int = PLUG_AT) -> Span:
 def blocks(k: Kernel, size: int, at: int = PLUG_AT) -> list[int]:
     """The ids of the memory blocks in a range of bytes."""
     return list(walk_memory_blocks(k, at, size))
+
+
+def base_page_table(k: Kernel, frame: int, number: int = 0) -> Table:
+    """A frame as a table of base pages in the vmalloc area, of several there the one of this number."""
+    size = k.hw.fmt.levels[1].size
+    return Table(frame, 0, k.layout.vmalloc.span.start // size * size + (number + 1) * size)
 
 
 def log(k: Kernel, *levels: str) -> list[str]:

@@ -1,15 +1,19 @@
 """Of a run of leaves that are cleared one like the other, most go in one go, and nobody can tell."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 
+import errno
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
 import numpy as np
 import pytest
 
+from kernels import base_page_table
+from memhp.errors import KernelError
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases import case
 from memhp.explore.cases.actors import boot
@@ -42,8 +46,7 @@ class Leaves:
     pages: Span = field(default=Span(0, 0))
 
     def table(self, k: Kernel) -> Table:
-        size = k.hw.fmt.levels[1].size
-        return Table(self.frame, 0, k.layout.vmalloc.span.start // size * size + size)
+        return base_page_table(k, self.frame)
 
 
 def machine() -> Kernel:
@@ -198,6 +201,25 @@ def test_what_was_dealt_with_in_one_go_is_again_when_it_is_done_once_more(one_by
     assert in_one_go(run) == [LEAVES - 2]
     one_by_one()
     assert there_and_back(run_of(removes, looks)) == ended
+
+
+def test_what_comes_after_an_error_in_the_middle_goes_step_by_step_again() -> None:
+    def free(frames: list[Span], height: int) -> None:
+        if frames[0].size > 1:
+            raise KernelError(errno.EIO, "several at once", place=PLACE)
+
+    def fails(k: Kernel) -> bool:
+        table, size = k.statics(Leaves).table(k), k.config.page_size
+        how = replace(remover(k, storage=True, flush=True), free_storage=free)
+        with suppress(KernelError):
+            unmap(k.hw, table, table.va + FIRST * size, table.va + (FIRST + LEAVES) * size, how)
+        assert k.hw.stepper is not None
+        return k.hw.stepper.in_one_go
+
+    run = run_of(fails)
+    run.step(0, 0)
+    assert in_one_go(run) == [LEAVES - 2]
+    assert run.behaviour() == ((False,), (), (None,))
 
 
 def sorts(k: Kernel) -> None:

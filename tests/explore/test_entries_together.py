@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from kernels import base_page_table
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot
 from memhp.explore.doors.run import Actor, KernelProgram, KernelRun
@@ -38,8 +39,7 @@ class Tables:
     """What an actor has read there."""
 
     def table(self, k: Kernel, number: int) -> Table:
-        size = k.hw.fmt.levels[1].size
-        return Table(self.frames[number], 0, k.layout.vmalloc.span.start // size * size + (number + 1) * size)
+        return base_page_table(k, self.frames[number], number)
 
 
 def machine() -> Kernel:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from kernels import base_page_table
 from memhp.errors import BadInput, KernelBug
 from memhp.explore.case import Configuration, Variant
 from memhp.explore.cases.actors import boot
@@ -40,8 +41,7 @@ class Mine:
     saw: object = None
 
     def entries(self, k: Kernel) -> Table:
-        size = k.hw.fmt.levels[1].size
-        return Table(self.table, 0, k.layout.vmalloc.span.start // size * size + size)
+        return base_page_table(k, self.table)
 
 
 def machine() -> Kernel:

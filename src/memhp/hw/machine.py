@@ -389,16 +389,16 @@ class Machine(LockDoors, FrameDoors, Clock):
 
     def flush_each(self, plan: FlushPlan, va: int, step: int, count: int) -> None:
         """Carry out the same plan `count` times, at addresses `step` bytes apart from `va` on."""
-        if not plan.times or (self.stepper is not None and not self.stepper.in_one_go):
-            for i in range(count if plan.times else 0):
+        if self.stepper is not None and not self.stepper.in_one_go:
+            for i in range(count):
                 self.flush_plan(plan, va + i * step)
-            return
-        size = max(count * step, plan.pages << self.fmt.page_shift)
-        span = Span(va, va + size) if plan.pages else ALL_ADDRESSES
-        if self.stepper is not None:
-            self.stepper.step(Access("flush", span))
-        self._count_flushes(plan.flush, count * plan.times, count * plan.pages)
-        self.tlb.flush(plan.flush, span, self.cpu)
+        elif plan.times:
+            size = max(count * step, plan.pages << self.fmt.page_shift)
+            span = Span(va, va + size) if plan.pages else ALL_ADDRESSES
+            if self.stepper is not None:
+                self.stepper.step(Access("flush", span))
+            self._count_flushes(plan.flush, count * plan.times, count * plan.pages)
+            self.tlb.flush(plan.flush, span, self.cpu)
 
     def _count_flushes(self, flush: Flush, times: int, pages: int) -> None:
         if times:

@@ -6,8 +6,7 @@ that tell every step know no difference. Bulk work costs what tables do, not wha
 """
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +15,7 @@ import numpy as np
 from memhp.explore.doors.again import Done
 from memhp.explore.doors.door_op import DoorOp
 from memhp.explore.doors.footprint import UNMAPS, chunks
+from memhp.explore.doors.kernel_image import unwatched
 from memhp.explore.doors.leading import Leading
 from memhp.explore.doors.own_steps import OwnSteps
 from memhp.explore.engine.fusion import MOST_ALONG
@@ -47,8 +47,10 @@ class Entry(NamedTuple):
     table: Table
     at: int
     value: int
+    leads_to: int | None
+    """The first frame (PFN) behind it, if it is a leaf."""
     pages: Pages
-    """Of the first frame that it leads to, if it is a leaf."""
+    """Of that frame."""
     doing: DoorOp | None
     """The step that the actor was told to take last."""
     along: int
@@ -88,14 +90,13 @@ class AlikeEntries(OwnSteps):
 
     def comes_to(self, table: Table, index: int) -> None:
         """The actor is about to deal with an entry."""
-        self.in_one_go = False
-        row = self._kernel.hw.memory.arena.row(table.frame)
+        row, fmt = self._kernel.hw.memory.arena.row(table.frame), self._kernel.hw.fmt
         if not self.listens or not self.is_ours or row is None:
             return
         value = int(row[index])
-        pfn = _leads_to(self._kernel.hw.fmt, value, table.height)
+        pfn = fmt.leaf_pfn(value, table.height) if fmt.is_leaf(value, table.height) else None
         pages = self._pages(pfn) if pfn is not None else Pages(None, None, None)
-        self._entries[self.thread] = Entry(table, index, value, pages, self.doing, self.along, len(self.touched))
+        self._entries[self.thread] = Entry(table, index, value, pfn, pages, self.doing, self.along, len(self.touched))
 
     def alike(self, table: Table, index: int, count: int) -> int:
         """How many of `count` entries from `index` on are dealt with in one go, as the two before them were."""
@@ -111,7 +112,6 @@ class AlikeEntries(OwnSteps):
 
     def were_alike(self) -> None:
         """They have been dealt with: so many steps are taken along as if each had been by itself."""
-        self.in_one_go = False
         known = self.alike_along if self.listens else self._last_done[self.thread].alike
         if self._begun not in known:
             raise AssertionError("an entry that was dealt with together with others took a turn of its own")
@@ -149,21 +149,23 @@ class AlikeEntries(OwnSteps):
         touched = [(target, mode) for target, mode in self.touched[entry.touched :] if isinstance(target, tuple)]
         touches = dict.fromkeys(target for target, _ in touched)
         flushes = any(target[0] == "translations" and mode != UNMAPS for target, mode in touched)
-        pfn, pages = _leads_to(hw.fmt, entry.value, table.height), hw.fmt.pages_at(table.height)
-        frees = pfn is not None and any(target[0] == "owners" for target in touches)
+        frees = any(target[0] == "owners" for target in touches)
         if (frees or flushes) and hw.tlb.stale:
             return 0  # what is freed could be reached, or a flush of many may drop more or less than one for each
-        if pfn is not None and frees:
-            count = self._freed_alike(entry.pages, Span(pfn + pages, pfn + pages * (count + 1))) // pages
-        frames = Span(0, 0) if pfn is None else Span(pfn + pages, pfn + pages * (count + 1))
-        places = range(first, first + count)
-        size = hw.fmt.levels[table.height].size
+        frames = Span(0, 0)
+        if entry.leads_to is not None:
+            pages = hw.fmt.pages_at(table.height)
+            start = entry.leads_to + pages
+            if frees:
+                count = self._freed_alike(entry.pages, Span(start, start + pages * count)) // pages
+            frames = Span(start, start + pages * count)
+        places, size = range(first, first + count), hw.fmt.levels[table.height].size
         return 0 if any(_meets(shared, target, entry, places, frames, size) for target in touches) else count
 
     def _pages(self, pfn: int) -> Pages:
         """What decides how a page is freed."""
         k = self._kernel
-        with _unheard(k):
+        with unwatched(k):
             return Pages(k.hw.memory.owners.get(pfn), k.page_flags.get(pfn), k.page_zone.get(pfn))
 
     def _freed_alike(self, pages: Pages, frames: Span) -> int:
@@ -172,7 +174,7 @@ class AlikeEntries(OwnSteps):
         refs = k._statics.get(PageRefs)
         if (pages.flags or PageFlags.NONE) & APART or (isinstance(refs, PageRefs) and refs.more):
             return 0
-        with _unheard(k):
+        with unwatched(k):
             end = min(
                 _first_other(k.hw.memory.owners, pages.owner, frames),
                 _first_other(k.page_flags, pages.flags, frames),
@@ -185,28 +187,11 @@ class AlikeEntries(OwnSteps):
             return end - frames.start
 
 
-@contextmanager
-def _unheard(k: Kernel) -> Iterator[None]:
-    """Who looks at the kernel here is no actor, and is not heard."""
-    stepper = k.hw.stepper
-    k.hw.stepper = None
-    try:
-        yield
-    finally:
-        k.hw.stepper = stepper
-
-
-def _leads_to(fmt: Format, value: int, height: int) -> int | None:
-    """The first frame (PFN) behind a leaf; None if it is none."""
-    return fmt.leaf_pfn(value, height) if fmt.is_leaf(value, height) else None
-
-
 def _same(fmt: Format, entry: Entry, values: U64) -> int:
     """How many of these entries, the first ones, go on as this one: they are empty too, or leaves with the same
     attributes that lead to the next frames.
     """
-    height, value = entry.table.height, entry.value
-    pfn = _leads_to(fmt, value, height)
+    height, value, pfn = entry.table.height, entry.value, entry.leads_to
     if pfn is None and not fmt.is_none(value, height):
         return 0  # a table, or what hardware faults on
     if pfn is None:
@@ -233,16 +218,10 @@ def _first_other(known: SpanMap[V], wanted: V | None, frames: Span) -> int:
     return frames.end if wanted is None else at
 
 
-@lru_cache(maxsize=8)
-def _levels_in(shared: frozenset[Hashable]) -> frozenset[Hashable]:
-    """The counters that actors are known to share in any way."""
-    return frozenset(one[1] for one in shared if isinstance(one, tuple) and one[0] == "level")
-
-
-@lru_cache(maxsize=8)
-def _frames_in(shared: frozenset[Hashable]) -> tuple[int, ...]:
-    """The frames that actors are known to share as page tables."""
-    return tuple(one[1] for one in shared if isinstance(one, tuple) and one[0] == "frame")
+@lru_cache(maxsize=16)
+def _of_sort(shared: frozenset[Hashable], sort: str) -> frozenset[Any]:
+    """What actors are known to share in any way: the counters of which there is a ``level``, the tables' frames."""
+    return frozenset(one[1] for one in shared if isinstance(one, tuple) and one[0] == sort)
 
 
 def _meets(
@@ -258,9 +237,9 @@ def _meets(
         by_frame = of[1] in chunks(frames.start - 1, frames.start)
         return not by_frame or any((sort, of[0], chunk) in shared for chunk in chunks(*frames))
     if sort == "level":
-        return of[0] in _levels_in(shared)
+        return of[0] in _of_sort(shared, sort)
     if sort == "frame" and of[0] != entry.table.frame:
-        return any(frame in frames for frame in _frames_in(shared))
+        return any(frame in frames for frame in _of_sort(shared, sort))
     if sort == "place" and of[0] != entry.table.height:
         return any((sort, of[0], entry.table.va + place * size) in shared for place in places)
     return False

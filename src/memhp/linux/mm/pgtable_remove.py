@@ -139,10 +139,8 @@ def _in_turn(hw: Machine, how: Remover, table: Table, va: int, end: int) -> Iter
     """
     size = hw.fmt.levels[table.height].size
     first, last = (va - table.va) // size, -(-(end - table.va) // size)
-    if hw.whole_tables or how.storage == "free-then-clear":
-        return hw.batches(first, last)
     start, stop = -(-(va - table.va) // size), (end - table.va) // size
-    if start >= stop:
+    if hw.whole_tables or how.storage == "free-then-clear" or start >= stop:
         return hw.batches(first, last)
     return itertools.chain(hw.batches(first, start), hw.alike(table, start, stop), hw.batches(stop, last))
 
